@@ -1,0 +1,119 @@
+package reviews
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"sync"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// Cache remembers parsed reviews and verified signatures from one Load to the
+// next, by all the bytes that decide the result, so that loading again costs only what
+// changed. It holds facts about bytes and nothing about trust: whose key it
+// is, and whether that key may approve, is judged at every Load. A nil *Cache
+// remembers nothing. It serves one Load at a time.
+type Cache struct {
+	mu  sync.Mutex
+	old map[[sha256.Size]byte]any // from the last Load
+	now map[[sha256.Size]byte]any // used in this one
+}
+
+// NewCache is an empty cache.
+func NewCache() *Cache {
+	return &Cache{old: make(map[[sha256.Size]byte]any), now: make(map[[sha256.Size]byte]any)}
+}
+
+// turn ends a Load: what it did not use is forgotten.
+func (c *Cache) turn() {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.old, c.now = c.now, make(map[[sha256.Size]byte]any)
+}
+
+func (c *Cache) get(id [sha256.Size]byte) (any, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v, ok := c.now[id]
+	if !ok {
+		if v, ok = c.old[id]; ok {
+			c.now[id] = v
+		}
+	}
+	return v, ok
+}
+
+func (c *Cache) put(id [sha256.Size]byte, v any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now[id] = v
+}
+
+// digestOf hashes parts so that no two lists of parts have the same input.
+func digestOf(parts ...[]byte) [sha256.Size]byte {
+	h := sha256.New()
+	for _, p := range parts {
+		var size [8]byte
+		binary.BigEndian.PutUint64(size[:], uint64(len(p)))
+		h.Write(size[:])
+		h.Write(p)
+	}
+	var id [sha256.Size]byte
+	h.Sum(id[:0])
+	return id
+}
+
+// review is ParseReview. Only good reviews are remembered; each call returns its
+// own copy of the parts that Load fills in.
+func (c *Cache) review(path string, b []byte) (*Review, error) {
+	if c == nil {
+		return ParseReview(path, b)
+	}
+	id := digestOf([]byte("review"), []byte(path), b)
+	if v, ok := c.get(id); ok {
+		r := *v.(*Review)
+		return &r, nil
+	}
+	r, err := ParseReview(path, b)
+	if err == nil {
+		kept := *r
+		c.put(id, &kept)
+	}
+	return r, err
+}
+
+type verified struct {
+	key ssh.PublicKey
+	err error
+}
+
+// verify is Verify.
+func (c *Cache) verify(armored []byte, namespace string, message []byte) (ssh.PublicKey, error) {
+	if c == nil {
+		return Verify(armored, namespace, message)
+	}
+	id := digestOf([]byte("signature"), []byte(namespace), armored, message)
+	if v, ok := c.get(id); ok {
+		return v.(verified).key, v.(verified).err
+	}
+	key, err := Verify(armored, namespace, message)
+	if err != nil && !errors.Is(err, ErrBadSignature) && !errors.Is(err, ErrWrongNamespace) {
+		return key, err // cheap to find out again
+	}
+	c.put(id, verified{key, err})
+	return key, err
+}
+
+// warm verifies a document's signatures ahead of time, on whatever core is free.
+func (c *Cache) warm(namespace string, message []byte, sigs map[string][]byte) {
+	if c == nil {
+		return
+	}
+	for _, sig := range sigs {
+		_, _ = c.verify(sig, namespace, message)
+	}
+}

@@ -1,0 +1,249 @@
+// Package reviews holds the documents of an access repo: it parses them strictly,
+// signs and verifies them, counts approvals, and loads a whole tree.
+//
+// The invariant: what Load returns under RequireApprovals is exactly what the
+// required number of distinct people signed, byte for byte, at this path of this
+// repository. A document that is not is left out, which closes its name and
+// nothing else.
+//
+// The package knows no git (see gitrepo), decides nothing about commands (see
+// policies) and reads no clock: callers pass the time in.
+package reviews
+
+import "time"
+
+// APIVersion is the only schema version there is.
+const APIVersion = "sallyport.dev/v1"
+
+// Kind says what a document is. Its value is the document's `kind:`.
+type Kind string
+
+const (
+	KindConfig     Kind = "Config"       // sallyport.yaml
+	KindRoot       Kind = "TrustRoot"    // trust/root.yaml
+	KindPrincipal  Kind = "Principal"    // principals/<name, ":" as "_">.yaml
+	KindConnection Kind = "Connection"   // connections/<name>.yaml
+	KindReview     Kind = "AccessReview" // reviews/<connection>/<name>.yaml
+	KindPolicy     Kind = "Policy"       // policies/<name>.rego: raw Rego, signed like a document
+)
+
+// Metadata binds a document to one repository and one path, so that signed
+// bytes mean nothing anywhere else.
+type Metadata struct {
+	Repo string `yaml:"repo" json:"repo"` // uuid of the access repo
+	Name string `yaml:"name" json:"name"` // equals the path: "orders-db/etl-nightly", "agent:etl"
+}
+
+// Source is what every loaded document carries beside its contents.
+type Source struct {
+	Path   string // slash-separated, from the root of the access repo
+	Bytes  []byte // exactly the blob; this is what was signed
+	SHA256 string // lower-case hex of Bytes
+	// Lines maps a spec element to its line, for example "allow[0]", "hold[1]", "mask[0]".
+	Lines map[string]int
+	// Approvals are the distinct principals whose signatures over Bytes verified
+	// and who are allowed to approve this document. Sorted.
+	Approvals []string
+	// Signatures are the sidecars, file name to armoured SSHSIG.
+	Signatures map[string][]byte
+}
+
+// Config is sallyport.yaml.
+type Config struct {
+	Metadata Metadata   `yaml:"metadata" json:"metadata"`
+	Spec     ConfigSpec `yaml:"spec" json:"spec"`
+	Source   Source     `yaml:"-" json:"-"`
+}
+
+type ConfigSpec struct {
+	// Repository is the URL or path from which requesters clone this access repo. Challenges print it.
+	Repository string `yaml:"repository" json:"repository"`
+	// Branch is the branch whose commits are merged reviews. Default "main".
+	Branch string `yaml:"branch" json:"branch"`
+	// Approvals are the approval rules. Every rule that matches a document applies; a document that none matches is refused.
+	// Config and trust root are not subject to them: they need the root threshold.
+	Approvals []ApprovalRule `yaml:"approvals" json:"approvals"`
+	// Freshness bounds how long a release may be used without a newer one.
+	Freshness Freshness `yaml:"freshness" json:"freshness"`
+	// Audit says where gateways commit summaries.
+	Audit Audit `yaml:"audit" json:"audit"`
+	// Gateways says where each gateway of the trust root listens.
+	Gateways []GatewayAddress `yaml:"gateways" json:"gateways"`
+	// Policies are the files of policies/ that have to be there, for example [freeze.rego]. Listing
+	// one makes its removal need the root threshold; a file that is not listed can be deleted by a merge alone.
+	Policies []string `yaml:"policies" json:"policies,omitempty"`
+	// MaxReviewLifetime bounds expires - notBefore of a review, for example 2160h. Default 2160h (90 days).
+	MaxReviewLifetime Duration `yaml:"maxReviewLifetime" json:"maxReviewLifetime"`
+}
+
+type ApprovalRule struct {
+	Match     ApprovalMatch `yaml:"match" json:"match"`
+	Mode      string        `yaml:"mode" json:"mode"`           // "signature"; "forge" is not supported yet
+	Threshold int           `yaml:"threshold" json:"threshold"` // distinct principals, at least 1
+	Groups    []string      `yaml:"groups" json:"groups"`       // members of any of these groups count
+}
+
+// ApprovalMatch matches when every non-empty list has a matching element.
+type ApprovalMatch struct {
+	Kinds       []Kind   `yaml:"kinds" json:"kinds,omitempty"`
+	Connections []string `yaml:"connections" json:"connections,omitempty"` // glob with "*"; of a review or a connection
+}
+
+type Freshness struct {
+	ValidFor Duration `yaml:"validFor" json:"validFor"` // default 24h
+}
+
+type Audit struct {
+	Repository string `yaml:"repository" json:"repository"` // default: spec.repository
+	Branch     string `yaml:"branch" json:"branch"`         // default "audit"
+}
+
+type GatewayAddress struct {
+	Name     string `yaml:"name" json:"name"`
+	Postgres string `yaml:"postgres" json:"postgres"` // host:port
+}
+
+// Root is trust/root.yaml: whose keys mean what.
+type Root struct {
+	Metadata Metadata `yaml:"metadata" json:"metadata"`
+	Spec     RootSpec `yaml:"spec" json:"spec"`
+	Source   Source   `yaml:"-" json:"-"`
+}
+
+type RootSpec struct {
+	Version    int                 `yaml:"version" json:"version"`     // from 1
+	Threshold  int                 `yaml:"threshold" json:"threshold"` // of members of group "root"; for root and config
+	Principals []RootPrincipal     `yaml:"principals" json:"principals"`
+	Groups     map[string][]string `yaml:"groups" json:"groups"` // must contain "root"
+	Release    []Key               `yaml:"release" json:"release"`
+	Gateways   []Gateway           `yaml:"gateways" json:"gateways"`
+	Revoked    []Revocation        `yaml:"revoked" json:"revoked"`
+}
+
+type RootPrincipal struct {
+	Name string `yaml:"name" json:"name"` // user:alice
+	Keys []Key  `yaml:"keys" json:"keys"`
+}
+
+// Key is an SSH public key in authorized_keys form, with an optional validity window.
+type Key struct {
+	Key       string    `yaml:"key" json:"key"`
+	NotBefore time.Time `yaml:"notBefore" json:"notBefore,omitzero"`
+	NotAfter  time.Time `yaml:"notAfter" json:"notAfter,omitzero"`
+}
+
+// Gateway is a gatewayd that clients may trust: its key signs recordings and
+// audit commits, and is the key of its TLS certificate unless TLS pins another.
+type Gateway struct {
+	Name string `yaml:"name" json:"name"`
+	Key  string `yaml:"key" json:"key"`
+	// TLS is "sha256:<hex>" of the SubjectPublicKeyInfo of the certificate that
+	// the gateway shows when that is not made from Key. Optional.
+	TLS string `yaml:"tls" json:"tls,omitempty"`
+}
+
+type Revocation struct {
+	Fingerprint string `yaml:"fingerprint" json:"fingerprint"` // SHA256:…
+	Reason      string `yaml:"reason" json:"reason"`
+}
+
+// Principal is principals/<name>.yaml: one agent, program or person.
+type Principal struct {
+	Metadata Metadata      `yaml:"metadata" json:"metadata"`
+	Spec     PrincipalSpec `yaml:"spec" json:"spec"`
+	Source   Source        `yaml:"-" json:"-"`
+}
+
+type PrincipalSpec struct {
+	Owner string `yaml:"owner" json:"owner"` // the person who answers for it; required unless the name starts with "user:"
+	Keys  []Key  `yaml:"keys" json:"keys"`
+}
+
+// Connection is connections/<name>.yaml: one target.
+type Connection struct {
+	Metadata Metadata       `yaml:"metadata" json:"metadata"`
+	Spec     ConnectionSpec `yaml:"spec" json:"spec"`
+	Source   Source         `yaml:"-" json:"-"`
+	// Catalog is the raw connections/<name>.catalog.json beside it, nil when there is none.
+	Catalog []byte `yaml:"-" json:"-"`
+}
+
+type ConnectionSpec struct {
+	Protocol   string           `yaml:"protocol" json:"protocol"` // "postgres"; others are not supported yet
+	Target     Target           `yaml:"target" json:"target"`
+	Credential string           `yaml:"credential" json:"credential"` // "env:NAME", "file:/path" or "exec:/path arg …", read by gatewayd only
+	Risk       string           `yaml:"risk" json:"risk,omitempty"`   // low | medium | high; a label for policies
+	Mask       []Mask           `yaml:"mask" json:"mask,omitempty"`
+	Review     ConnectionReview `yaml:"review" json:"review"`
+	// Functions lists functions outside pg_catalog that statements may call, "schema.name".
+	Functions []string `yaml:"functions" json:"functions,omitempty"`
+}
+
+type Target struct {
+	Host     string `yaml:"host" json:"host"`
+	Port     int    `yaml:"port" json:"port"`
+	Database string `yaml:"database" json:"database"`
+	User     string `yaml:"user" json:"user"`
+	TLS      string `yaml:"tls" json:"tls"` // "verify-full" (default) or "disable", which is refused off loopback
+	CA       string `yaml:"ca" json:"ca"`   // PEM file on the gateway; default: the system's roots
+}
+
+type ConnectionReview struct {
+	MaxAge Duration `yaml:"maxAge" json:"maxAge,omitzero"` // an approval older than this is stale; 0: no bound
+}
+
+// Mask hides one column. Column is schema.table.column.
+type Mask struct {
+	Column string `yaml:"column" json:"column"`
+	With   string `yaml:"with" json:"with"` // redact | null | email | first | last4
+}
+
+// Review is one AccessReview: who may do what on which connection, until when, and why.
+type Review struct {
+	Metadata Metadata   `yaml:"metadata" json:"metadata"`
+	Spec     ReviewSpec `yaml:"spec" json:"spec"`
+	Source   Source     `yaml:"-" json:"-"`
+}
+
+type ReviewSpec struct {
+	Sequence      int64         `yaml:"sequence" json:"sequence"` // from 1, strictly increasing per name
+	Requester     string        `yaml:"requester" json:"requester"`
+	Subject       string        `yaml:"subject" json:"subject"`
+	Connection    string        `yaml:"connection" json:"connection"`
+	Allow         []Rule        `yaml:"allow" json:"allow"`
+	Hold          []Rule        `yaml:"hold" json:"hold,omitempty"`
+	Mask          []Mask        `yaml:"mask" json:"mask,omitempty"`
+	Limits        Limits        `yaml:"limits" json:"limits,omitzero"`
+	Validity      Validity      `yaml:"validity" json:"validity"`
+	Justification Justification `yaml:"justification" json:"justification"`
+	Examples      []Example     `yaml:"examples" json:"examples,omitempty"`
+}
+
+// Rule covers an effect when its verb is listed, its object matches On and,
+// where Columns is given, all the columns it touches are listed.
+type Rule struct {
+	Verbs   []string `yaml:"verbs" json:"verbs"`
+	On      []string `yaml:"on" json:"on"` // "schema.table", "schema.*"; never "*" alone
+	Columns []string `yaml:"columns" json:"columns,omitempty"`
+}
+
+type Limits struct {
+	Session Duration `yaml:"session" json:"session,omitzero"` // how long one session may last
+	Rows    int64    `yaml:"rows" json:"rows,omitempty"`      // how many rows one session may receive
+}
+
+type Validity struct {
+	NotBefore time.Time `yaml:"notBefore" json:"notBefore"`
+	Expires   time.Time `yaml:"expires" json:"expires"`
+}
+
+type Justification struct {
+	Ticket string `yaml:"ticket" json:"ticket,omitempty"`
+	Reason string `yaml:"reason" json:"reason"`
+}
+
+// Example is a case that a reviewer reads and CI runs.
+type Example struct {
+	Run    string `yaml:"run" json:"run"`
+	Expect string `yaml:"expect" json:"expect"` // allow | mask | hold | deny
+}

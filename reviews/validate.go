@@ -1,0 +1,478 @@
+package reviews
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sallyport-dev/sallyport/reviews/strictyaml"
+)
+
+const day = 24 * time.Hour
+
+// oneOf checks a word against the list of known ones.
+func (c *checker) oneOf(path, what, value string, known []string) {
+	if !slices.Contains(known, value) {
+		c.at(path, fmt.Sprintf("%s %s does not exist", what, quote(value)), strictyaml.Suggest(value, known))
+	}
+}
+
+// unique reports a value that a list already has.
+func (c *checker) unique(path, what, value string, seen map[string]bool) {
+	if seen[value] {
+		c.at(path, fmt.Sprintf("%s %s is listed twice", what, quote(value)), "delete one of the two")
+	}
+	seen[value] = true
+}
+
+func (c *checker) principalName(path, name string) {
+	switch {
+	case name == "":
+		c.missing(path, principalRule)
+	case !principalForm.MatchString(name):
+		c.at(path, quote(name)+" is not a principal", principalRule)
+	}
+}
+
+func (c *checker) config(s *ConfigSpec) {
+	if s.Repository == "" {
+		c.missing("spec.repository", "write the URL or path from which requesters clone this repository")
+	}
+	c.branch("spec.branch", s.Branch)
+	c.branch("spec.audit.branch", s.Audit.Branch)
+	if s.Branch == s.Audit.Branch && (s.Audit.Repository == "" || s.Audit.Repository == s.Repository) {
+		c.at("spec.audit.branch", "summaries cannot be committed to the branch that is reviewed", "choose another branch, such as audit")
+	}
+	if len(s.Approvals) == 0 {
+		c.missing("spec.approvals", "without a rule no document can be approved; write for example - {match: {}, mode: signature, threshold: 1, groups: [reviewers]}")
+	}
+	for i, rule := range s.Approvals {
+		c.approvalRule(fmt.Sprintf("spec.approvals[%d]", i), rule)
+	}
+	policies := make(map[string]bool)
+	for i, name := range s.Policies {
+		at := fmt.Sprintf("spec.policies[%d]", i)
+		if !policyForm.MatchString(name) {
+			c.at(at, quote(name)+" is not the name of a policy file", "write the name without its folder, such as freeze.rego")
+		}
+		c.unique(at, "policy", name, policies)
+	}
+	names := make(map[string]bool)
+	for i, g := range s.Gateways {
+		at := fmt.Sprintf("spec.gateways[%d]", i)
+		c.gatewayName(at+".name", g.Name, names)
+		if host, port, err := net.SplitHostPort(g.Postgres); err != nil || host == "" || !isPort(port) {
+			c.at(at+".postgres", "postgres has to be host:port", "write where clients reach this gateway, such as gateway.example:6432")
+		}
+	}
+}
+
+func isPort(text string) bool {
+	n, err := strconv.Atoi(text)
+	return err == nil && n >= 1 && n <= 65535
+}
+
+func (c *checker) gatewayName(path, name string, seen map[string]bool) {
+	if !gatewayForm.MatchString(name) {
+		c.at(path, "gateway name "+quote(name)+" is not well-formed", connectionRule)
+	}
+	c.unique(path, "gateway", name, seen)
+}
+
+var branchForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]*([./][A-Za-z0-9_-]+)*$`)
+
+func (c *checker) branch(path, name string) {
+	if !branchForm.MatchString(name) || strings.HasSuffix(name, ".lock") || len(name) > 200 {
+		c.at(path, "branch "+quote(name)+" is not a plain branch name", "write a name without refs/heads/, such as main")
+	}
+}
+
+// approvable are the kinds that approval rules govern.
+var approvable = []string{string(KindPrincipal), string(KindConnection), string(KindReview), string(KindPolicy)}
+
+func (c *checker) approvalRule(at string, r ApprovalRule) {
+	for i, kind := range r.Match.Kinds {
+		path := fmt.Sprintf("%s.match.kinds[%d]", at, i)
+		if kind == KindConfig || kind == KindRoot {
+			c.at(path, fmt.Sprintf("%s always needs the threshold of %s", kind, RootPath), "delete it here")
+			continue
+		}
+		c.oneOf(path, "kind", string(kind), approvable)
+	}
+	for i, pattern := range r.Match.Connections {
+		if !globForm.MatchString(pattern) {
+			c.at(fmt.Sprintf("%s.match.connections[%d]", at, i), quote(pattern)+" is not a connection name or pattern", "write a name, or a pattern with *, such as orders-*")
+		}
+	}
+	switch r.Mode {
+	case "signature":
+	case "":
+		c.missing(at+".mode", "write mode: signature")
+	case "forge":
+		c.at(at+".mode", "mode forge is not supported yet", "write mode: signature")
+	default:
+		c.oneOf(at+".mode", "mode", r.Mode, []string{"signature"})
+	}
+	if r.Threshold < 1 {
+		c.at(at+".threshold", "threshold has to be at least 1", "write how many distinct principals have to approve")
+	}
+	if len(r.Groups) == 0 {
+		c.missing(at+".groups", "write which groups of "+RootPath+" may approve")
+	}
+	seen := make(map[string]bool)
+	for i, group := range r.Groups {
+		path := fmt.Sprintf("%s.groups[%d]", at, i)
+		if !groupForm.MatchString(group) {
+			c.at(path, quote(group)+" is not a group name", groupRule)
+		}
+		c.unique(path, "group", group, seen)
+	}
+}
+
+var globForm = regexp.MustCompile(`^[a-z0-9*][a-z0-9*-]{0,62}$`)
+
+func (c *checker) root(s *RootSpec) {
+	if s.Version < 1 {
+		c.at("spec.version", "version has to be at least 1", "write version: 1 and count up with every change")
+	}
+	keys := make(keyOwners)
+	names := make(map[string]bool)
+	if len(s.Principals) == 0 {
+		c.missing("spec.principals", "list who approves, with their keys")
+	}
+	for i, p := range s.Principals {
+		at := fmt.Sprintf("spec.principals[%d]", i)
+		c.principalName(at+".name", p.Name)
+		c.unique(at+".name", "principal", p.Name, names)
+		if len(p.Keys) == 0 {
+			c.missing(at+".keys", "a principal of the trust root needs a key")
+		}
+		c.keys(at+".keys", p.Name, p.Keys, keys)
+	}
+	c.groups(s, names)
+	if len(s.Release) == 0 {
+		c.missing("spec.release", "list the keys with which sync signs releases")
+	}
+	c.keys("spec.release", "release", s.Release, make(keyOwners))
+	c.gateways(s.Gateways)
+	c.revoked(s.Revoked)
+}
+
+func (c *checker) groups(s *RootSpec, principals map[string]bool) {
+	for name, members := range s.Groups {
+		at := "spec.groups." + name
+		if !groupForm.MatchString(name) {
+			c.at(at, quote(name)+" is not a group name", groupRule)
+		}
+		seen := make(map[string]bool)
+		for i, member := range members {
+			path := fmt.Sprintf("%s[%d]", at, i)
+			c.unique(path, "member", member, seen)
+			if !principals[member] {
+				c.at(path, fmt.Sprintf("%s is not among spec.principals", quote(member)), "only principals whose keys the trust root holds can approve; add it there")
+			}
+		}
+	}
+	members, there := s.Groups["root"]
+	if !there {
+		c.missing("spec.groups.root", "list who may approve the trust root and the config")
+		return
+	}
+	if s.Threshold < 1 || s.Threshold > len(members) {
+		c.at("spec.threshold", fmt.Sprintf("threshold has to be between 1 and %d, the members of group root", len(members)), "")
+	}
+}
+
+func (c *checker) gateways(gateways []Gateway) {
+	names, keys := make(map[string]bool), make(keyOwners)
+	for i, g := range gateways {
+		at := fmt.Sprintf("spec.gateways[%d]", i)
+		c.gatewayName(at+".name", g.Name, names)
+		c.key(at+".key", g.Name, g.Key, keys)
+		if g.TLS != "" && !pinForm.MatchString(g.TLS) {
+			c.at(at+".tls", "tls is not a pin", "write sha256: and the 64 lower-case hex digits of the sha256 of the certificate's SubjectPublicKeyInfo")
+		}
+	}
+}
+
+var (
+	pinForm         = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+	fingerprintForm = regexp.MustCompile(`^SHA256:[A-Za-z0-9+/]{43}$`)
+)
+
+func (c *checker) revoked(list []Revocation) {
+	seen := make(map[string]bool)
+	for i, r := range list {
+		at := fmt.Sprintf("spec.revoked[%d]", i)
+		if !fingerprintForm.MatchString(r.Fingerprint) {
+			c.at(at+".fingerprint", "this is not a key's fingerprint", "write SHA256:… as ssh-keygen -lf prints it")
+		}
+		c.unique(at+".fingerprint", "fingerprint", r.Fingerprint, seen)
+		if strings.TrimSpace(r.Reason) == "" {
+			c.missing(at+".reason", "write why, for whoever reads this later")
+		}
+	}
+}
+
+// keyOwners maps a key's digest to whose it is.
+type keyOwners map[string]string
+
+func (c *checker) keys(at, owner string, keys []Key, owners keyOwners) {
+	for i, k := range keys {
+		path := fmt.Sprintf("%s[%d]", at, i)
+		c.key(path+".key", owner, k.Key, owners)
+		if !k.NotBefore.IsZero() && !k.NotAfter.IsZero() && !k.NotAfter.After(k.NotBefore) {
+			c.at(path+".notAfter", "notAfter has to be later than notBefore", "")
+		}
+	}
+}
+
+func (c *checker) key(path, owner, text string, owners keyOwners) {
+	if text == "" {
+		c.missing(path, `write the line of the .pub file, such as "ssh-ed25519 AAAA… alice"`)
+		return
+	}
+	key, err := parseKey(text)
+	if err != nil {
+		c.at(path, err.Error(), "")
+		return
+	}
+	digest := KeyDigest(key)
+	if other, taken := owners[digest]; taken {
+		c.at(path, fmt.Sprintf("this key is already a key of %s", other), "a key belongs to one principal and is listed once")
+		return
+	}
+	owners[digest] = owner
+}
+
+func (c *checker) principal(s *PrincipalSpec) {
+	name := c.metadata.Name
+	switch {
+	case s.Owner == "" && !strings.HasPrefix(name, "user:"):
+		c.missing("spec.owner", "write the person who answers for it, such as user:alice")
+	case s.Owner != "" && !principalForm.MatchString(s.Owner):
+		c.at("spec.owner", quote(s.Owner)+" is not a principal", principalRule)
+	case s.Owner != "" && !strings.HasPrefix(s.Owner, "user:"):
+		c.at("spec.owner", "the owner has to be a person", "write user:…")
+	}
+	if len(s.Keys) == 0 {
+		c.missing("spec.keys", "without a key it cannot log in")
+	}
+	c.keys("spec.keys", name, s.Keys, make(keyOwners))
+}
+
+func (c *checker) connection(s *ConnectionSpec) {
+	switch s.Protocol {
+	case "postgres":
+	case "":
+		c.missing("spec.protocol", "write protocol: postgres")
+	case "ssh", "kubernetes":
+		c.at("spec.protocol", "protocol "+s.Protocol+" is not supported yet", "write protocol: postgres")
+	default:
+		c.oneOf("spec.protocol", "protocol", s.Protocol, []string{"postgres"})
+	}
+	c.target(&s.Target)
+	c.credential(s.Credential)
+	if s.Risk != "" {
+		c.oneOf("spec.risk", "risk", s.Risk, Risks)
+	}
+	c.masks(s.Mask)
+	seen := make(map[string]bool)
+	for i, f := range s.Functions {
+		at := fmt.Sprintf("spec.functions[%d]", i)
+		if !objectForm.MatchString(f) {
+			c.at(at, quote(f)+" is not a function", "write schema.name, such as app.order_total")
+		}
+		c.unique(at, "function", f, seen)
+	}
+}
+
+var hostForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
+
+func (c *checker) target(t *Target) {
+	_, notIP := netip.ParseAddr(t.Host)
+	switch {
+	case t.Host == "":
+		c.missing("spec.target.host", "write the host name of the database")
+	case notIP != nil && !hostForm.MatchString(t.Host):
+		c.at("spec.target.host", "host is neither a host name nor an IP address", "write it without scheme and port")
+	}
+	if t.Port < 1 || t.Port > 65535 {
+		c.at("spec.target.port", "port has to be between 1 and 65535", "")
+	}
+	if t.Database == "" {
+		c.missing("spec.target.database", "write the database to connect to")
+	}
+	if t.User == "" {
+		c.missing("spec.target.user", "write the role that the gateway logs in as")
+	}
+	switch {
+	case t.TLS != "verify-full" && t.TLS != "disable":
+		c.oneOf("spec.target.tls", "tls mode", t.TLS, []string{"verify-full", "disable"})
+	case t.TLS == "disable" && !isLoopback(t.Host):
+		c.at("spec.target.tls", "tls can be disabled on loopback only", "write tls: verify-full, with ca: when the certificate is not publicly signed")
+	}
+	if t.CA != "" && (!path.IsAbs(t.CA) || path.Clean(t.CA) != t.CA) {
+		c.at("spec.target.ca", "ca has to be an absolute path on the gateway", "write for example /etc/sallyport/orders-db-ca.pem")
+	}
+}
+
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || (err == nil && ip.IsLoopback())
+}
+
+var envForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// credential checks the reference. Its text is never printed: people paste secrets.
+func (c *checker) credential(text string) {
+	const fix = "write env:NAME, file:/path or exec:/path arguments; the secret itself stays on the gateway"
+	kind, rest, _ := strings.Cut(text, ":")
+	ok := false
+	switch kind {
+	case "env":
+		ok = envForm.MatchString(rest)
+	case "file":
+		ok = path.IsAbs(rest) && path.Clean(rest) == rest
+	case "exec":
+		program, _, _ := strings.Cut(rest, " ")
+		ok = path.IsAbs(program) && path.Clean(program) == program
+	case "":
+		c.missing("spec.credential", fix)
+		return
+	}
+	if !ok {
+		c.at("spec.credential", "credential is not a reference", fix)
+	}
+}
+
+func (c *checker) masks(masks []Mask) {
+	seen := make(map[string]bool)
+	for i, m := range masks {
+		at := fmt.Sprintf("spec.mask[%d]", i)
+		if m.Column == "" {
+			c.missing(at+".column", "write schema.table.column")
+		} else if !columnForm.MatchString(m.Column) {
+			c.at(at+".column", quote(m.Column)+" is not a column", "write schema.table.column in plain identifiers; other names are not supported yet")
+		}
+		c.unique(at+".column", "column", m.Column, seen)
+		if m.With == "" {
+			c.missing(at+".with", "write one of "+strings.Join(MaskFunctions, ", "))
+			continue
+		}
+		c.oneOf(at+".with", "mask", m.With, MaskFunctions)
+	}
+}
+
+func (c *checker) review(s *ReviewSpec) {
+	if s.Sequence < 1 {
+		c.at("spec.sequence", "sequence has to be at least 1", "write 1 for a new review, one more than before for a changed one")
+	}
+	c.principalName("spec.requester", s.Requester)
+	c.principalName("spec.subject", s.Subject)
+	switch connection, _, _ := strings.Cut(c.metadata.Name, "/"); {
+	case s.Connection == "":
+		c.missing("spec.connection", "write the connection, the part of the name before the slash")
+	case s.Connection != connection:
+		c.at("spec.connection", fmt.Sprintf("connection %s does not match the name %s", quote(s.Connection), quote(c.metadata.Name)), "rename one of the two")
+	}
+	if len(s.Allow)+len(s.Hold) == 0 {
+		c.missing("spec.allow", "a review that allows nothing is not needed; delete the file instead")
+	}
+	for i, r := range s.Allow {
+		c.rule(fmt.Sprintf("spec.allow[%d]", i), r)
+	}
+	for i, r := range s.Hold {
+		c.rule(fmt.Sprintf("spec.hold[%d]", i), r)
+	}
+	c.masks(s.Mask)
+	if s.Limits.Rows < 0 || (s.Limits.Rows == 0 && c.lines.Has("spec.limits.rows")) {
+		c.at("spec.limits.rows", "rows has to be at least 1", "delete it when there is no limit")
+	}
+	c.validity(s.Validity)
+	if strings.TrimSpace(s.Justification.Reason) == "" {
+		c.missing("spec.justification.reason", "write why this access is needed, for the people who approve it")
+	}
+	for i, e := range s.Examples {
+		at := fmt.Sprintf("spec.examples[%d]", i)
+		if strings.TrimSpace(e.Run) == "" {
+			c.missing(at+".run", "write a statement")
+		}
+		if e.Expect == "" {
+			c.missing(at+".expect", "write one of "+strings.Join(Expectations, ", "))
+			continue
+		}
+		c.oneOf(at+".expect", "expectation", e.Expect, Expectations)
+	}
+}
+
+func (c *checker) validity(v Validity) {
+	const fix = `write UTC in quotes, such as "2026-11-23T00:00:00Z"`
+	if v.NotBefore.IsZero() {
+		c.missing("spec.validity.notBefore", fix)
+	}
+	if v.Expires.IsZero() {
+		c.missing("spec.validity.expires", fix)
+	}
+	if !v.NotBefore.IsZero() && !v.Expires.IsZero() && !v.Expires.After(v.NotBefore) {
+		c.at("spec.validity.expires", "expires has to be later than notBefore", "")
+	}
+}
+
+func (c *checker) rule(at string, r Rule) {
+	if len(r.Verbs) == 0 {
+		c.missing(at+".verbs", "write which verbs, such as [select]")
+	}
+	seen := make(map[string]bool)
+	withoutObject := len(r.Verbs) > 0
+	for i, v := range r.Verbs {
+		path := fmt.Sprintf("%s.verbs[%d]", at, i)
+		c.oneOf(path, "verb", v, PostgresVerbs)
+		c.unique(path, "verb", v, seen)
+		withoutObject = withoutObject && slices.Contains(verbsWithoutObject, v)
+	}
+	if len(r.On) == 0 && !withoutObject {
+		c.missing(at+".on", "write which relations, such as [app.orders] or [app.*]")
+	}
+	seen = make(map[string]bool)
+	for i, on := range r.On {
+		path := fmt.Sprintf("%s.on[%d]", at, i)
+		c.relation(path, on)
+		c.unique(path, "relation", on, seen)
+	}
+	c.columns(at, r)
+}
+
+func (c *checker) relation(path, on string) {
+	switch {
+	case on == "*" || on == "*.*":
+		c.at(path, "a rule on everything is not allowed", "name the schemas, such as app.*")
+	case !relationForm.MatchString(on):
+		c.at(path, quote(on)+" is not a relation", "write schema.table or schema.* in plain identifiers; other patterns are not supported yet")
+	}
+}
+
+func (c *checker) columns(at string, r Rule) {
+	if c.lines.Has(at+".columns") && len(r.Columns) == 0 {
+		c.at(at+".columns", "columns is empty", "list columns, or delete it to cover all of them")
+	}
+	seen := make(map[string]bool)
+	for i, column := range r.Columns {
+		path := fmt.Sprintf("%s.columns[%d]", at, i)
+		if !nameForm.MatchString(column) {
+			c.at(path, quote(column)+" is not a column name", "write the name alone, without its table")
+		}
+		c.unique(path, "column", column, seen)
+	}
+	for i, v := range r.Verbs {
+		if len(r.Columns) > 0 && slices.Contains(PostgresVerbs, v) && !slices.Contains(verbsWithColumns, v) {
+			c.at(fmt.Sprintf("%s.verbs[%d]", at, i), fmt.Sprintf("%s acts on whole rows or relations, so columns cannot bound it", v), "put it into a rule of its own, without columns")
+		}
+	}
+}

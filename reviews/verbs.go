@@ -1,0 +1,25 @@
+package reviews
+
+// PostgresVerbs are the verbs that a rule on a postgres connection may list:
+// everything a statement can do, one word for each effect.
+var PostgresVerbs = []string{
+	"select", "insert", "update", "delete", "truncate", "lock",
+	"create", "alter", "drop", "grant", "comment",
+	"call", "copy_file", "analyze", "vacuum", "reindex", "refresh",
+	"notify", "listen",
+}
+
+// verbsWithoutObject act on nothing that has a schema, so a rule of only these needs no "on".
+var verbsWithoutObject = []string{"notify", "listen", "copy_file"}
+
+// verbsWithColumns are the ones whose effects name columns.
+var verbsWithColumns = []string{"select", "insert", "update"}
+
+// MaskFunctions are the ways in which a mask can hide a column.
+var MaskFunctions = []string{"redact", "null", "email", "first", "last4"}
+
+// Expectations are what an example of a review may expect.
+var Expectations = []string{"allow", "mask", "hold", "deny"}
+
+// Risks are the labels that a connection may carry for policies to read.
+var Risks = []string{"low", "medium", "high"}
