@@ -1,0 +1,85 @@
+# METADATA
+# title: Which effects of a command a review's rules cover
+# description: |
+#   Effects are named by their position in `input.command.effects`, rules by their
+#   list, "allow" or "hold", and their position in it.
+#
+#   covers: the rule names the verb and the object, and, where it has columns,
+#   the effect's columns are known and all of them are listed. Only covering grants.
+#   touches: the rule names the verb and the object, and the effect's columns are
+#   unknown or share one with the rule's. A hold rule holds what it touches, so
+#   that adding a column to a statement does not slip past it.
+#
+#   Objects are "schema.table" and match a rule's "schema.table" or "schema.*". An
+#   object with any other number of dots matches nothing.
+#   lock is also covered by a rule for update or delete. A lock names no columns, so
+#   a rule with columns does not cover it.
+#   notify, listen and copy_file have no object: they need a rule that names the
+#   verb, whatever its `on` says. Any other verb without an object is covered by nothing.
+#   Temporary tables of the session itself (schema pg_temp) are free to every review
+#   that allows select on something, for the verbs that stay within the table.
+package sallyport.coverage
+
+import data.sallyport.patterns
+
+effects := input.command.effects
+
+# covering are all [effect, list, rule] of which the rule covers the effect.
+covering contains [i, list, j] if {
+	some i, effect in effects
+	some list in ["allow", "hold"]
+	some j, rule in input.review.spec[list]
+	effect.verb in rule.verbs
+	patterns.columns_within(rule, effect)
+	patterns.names(rule, effect)
+}
+
+covering contains [i, list, j] if { # a lock, by those who may change what it locks
+	some i, effect in effects
+	effect.verb == "lock"
+	some list in ["allow", "hold"]
+	some j, rule in input.review.spec[list]
+	some verb in ["update", "delete"]
+	verb in rule.verbs
+	patterns.columns_within(rule, effect)
+	patterns.names(rule, effect)
+}
+
+covering contains [i, list, j] if { # no object
+	some i, effect in effects
+	effect.verb in patterns.without_object
+	object.get(effect, "object", "") == ""
+	some list in ["allow", "hold"]
+	some j, rule in input.review.spec[list]
+	effect.verb in rule.verbs
+	object.get(rule, "columns", null) == null
+}
+
+covering contains [i, "allow", j] if { # temporary tables
+	some i, effect in effects
+	patterns.temporary(effect)
+	some j, rule in input.review.spec.allow
+	"select" in rule.verbs
+}
+
+allowed := {i | some [i, "allow", _] in covering}
+
+granted := {i | some [i, _, _] in covering}
+
+# uncovered are the effects that no rule grants.
+uncovered := {i | some i, _ in effects} - granted
+
+# holding are the [effect, rule] for which a person has to be asked: the hold rule
+# touches the effect, or no allow rule grants it.
+holding contains [i, j] if {
+	some j, rule in input.review.spec.hold
+	some i, effect in effects
+	effect.verb in rule.verbs
+	patterns.columns_meet(rule, effect)
+	patterns.names(rule, effect)
+}
+
+holding contains [i, j] if {
+	some [i, "hold", j] in covering
+	not i in allowed
+}
