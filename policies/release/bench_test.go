@@ -1,0 +1,48 @@
+package release_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/sallyport-dev/sallyport/policies/release"
+)
+
+// big is a repo of n reviews over ten connections, built as a release.
+func big(b *testing.B, n int) (*repo, string) {
+	r := newRepo(b)
+	for c := range 10 {
+		r.connection(fmt.Sprintf("db-%d", c))
+	}
+	for i := range n {
+		r.review(fmt.Sprintf("db-%d/job-%d", i%10, i), 1, "app.orders")
+	}
+	return r, r.publish(7)
+}
+
+func BenchmarkOpen(b *testing.B) {
+	for _, n := range []int{100, 10_000} {
+		r, dir := big(b, n)
+		b.Run(fmt.Sprintf("reviews=%d", n), func(b *testing.B) {
+			for b.Loop() {
+				if _, err := r.open(dir); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(fmt.Sprintf("reviews=%d,one-changed", n), func(b *testing.B) {
+			before, err := r.open(dir)
+			if err != nil {
+				b.Fatal(err)
+			}
+			r.review("db-0/job-0", 2, "app.orders")
+			next := r.publish(8)
+			opener := release.Opener{Dir: next, Trust: r.trust()}
+			for b.Loop() {
+				if _, err := opener.Open(context.Background(), before, now); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

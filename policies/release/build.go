@@ -1,0 +1,199 @@
+package release
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sallyport-dev/sallyport/policies"
+	"github.com/sallyport-dev/sallyport/reviews"
+)
+
+// Seen is when sync first saw a review's present bytes on the branch.
+type Seen struct {
+	Commit string
+	At     time.Time
+}
+
+// BuildInput is what a release is made of.
+type BuildInput struct {
+	Tree     *reviews.Tree
+	Commit   string // the commit that Tree was loaded from
+	Ref      string // refs/heads/main
+	Sequence int64  // greater than that of any release before
+	// History says since when each review stands as it does. One that is
+	// missing counts from Commit and Now.
+	History map[string]Seen
+	// HighestSequences are the highest spec.sequence seen per review name, deleted
+	// ones included. A review below its own is left out.
+	HighestSequences map[string]int64
+	Now              time.Time
+	ValidFor         time.Duration // default: the config's freshness
+}
+
+// Built is a release that is not signed yet.
+type Built struct {
+	Envelope Envelope
+	Bundles  map[string][]byte // by sha256 hex
+	// Closed are reviews that the tree holds and the release does not, and why.
+	Closed map[string]string
+}
+
+// Build makes the envelope and all bundles. The same input makes the same bytes.
+// It fails as a whole only when trust, config or policies are unusable.
+func Build(ctx context.Context, in BuildInput) (*Built, error) {
+	t := in.Tree
+	switch {
+	case t == nil || t.Root == nil || t.Config == nil:
+		return nil, errors.New("release: the tree has no usable trust root and config")
+	case in.Sequence < 1:
+		return nil, fmt.Errorf("release: sequence %d: releases count from 1", in.Sequence)
+	}
+	if _, err := policies.Compile(ctx, policySources(t)); err != nil {
+		return nil, err
+	}
+	built := &Built{Envelope: envelopeOf(in), Bundles: map[string][]byte{}, Closed: map[string]string{}}
+	if err := built.add(PolicyBundle, policyMembers(t), policyRoots()); err != nil {
+		return nil, err
+	}
+	open := built.openReviews(in)
+	for _, name := range slices.Sorted(maps.Keys(t.Connections)) {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		members := map[string][]byte{connectionData(name): canonical(connectionFileOf(in, t.Connections[name], open[name]))}
+		if err := built.add(ConnectionBundle(name), members, connectionRoots(name)); err != nil {
+			return nil, err
+		}
+	}
+	return built, nil
+}
+
+func envelopeOf(in BuildInput) Envelope {
+	t := in.Tree
+	validFor := in.ValidFor
+	if validFor <= 0 {
+		validFor = t.Config.Spec.Freshness.ValidFor.Std()
+	}
+	now := in.Now.UTC().Truncate(time.Second)
+	return Envelope{
+		Repo:         t.Root.Metadata.Repo,
+		Repository:   t.Config.Spec.Repository,
+		Ref:          in.Ref,
+		Commit:       in.Commit,
+		Sequence:     in.Sequence,
+		TrustVersion: t.Root.Spec.Version,
+		TrustDigest:  t.Root.Source.SHA256,
+		Bundles:      map[string]string{},
+		Reviews:      map[string]int64{},
+		IssuedAt:     now,
+		ValidUntil:   now.Add(validFor),
+	}
+}
+
+func (b *Built) add(name string, members map[string][]byte, roots []string) error {
+	packed, err := pack(members, roots)
+	if err != nil {
+		return fmt.Errorf("release: bundle %s: %w", name, err)
+	}
+	sum := digest(packed)
+	b.Envelope.Bundles[name] = sum
+	b.Bundles[sum] = packed
+	return nil
+}
+
+// openReviews sorts the reviews that go into the release by connection, and
+// notes the highest sequence of every name.
+func (b *Built) openReviews(in BuildInput) map[string][]*reviews.Review {
+	maps.Copy(b.Envelope.Reviews, in.HighestSequences)
+	open := map[string][]*reviews.Review{}
+	for _, name := range slices.Sorted(maps.Keys(in.Tree.Reviews)) {
+		r := in.Tree.Reviews[name]
+		highest := in.HighestSequences[name]
+		switch {
+		case r.Spec.Sequence < highest:
+			b.Closed[name] = fmt.Sprintf("its sequence %d is below %d, which it already had; write a new sequence, %d or more", r.Spec.Sequence, highest, highest+1)
+			continue
+		case in.Tree.Connections[r.Spec.Connection] == nil:
+			b.Closed[name] = fmt.Sprintf("its connection %s is missing or has problems", r.Spec.Connection)
+		default:
+			open[r.Spec.Connection] = append(open[r.Spec.Connection], r)
+		}
+		b.Envelope.Reviews[name] = r.Spec.Sequence
+	}
+	return open
+}
+
+// policySources are the owner's policies and their tests by path.
+func policySources(t *reviews.Tree) map[string][]byte {
+	sources := map[string][]byte{}
+	for _, p := range t.Policies {
+		sources[p.Path] = p.Source.Bytes
+	}
+	return sources
+}
+
+func policyMembers(t *reviews.Tree) map[string][]byte {
+	files := documents{}
+	files.add(t.Root.Source)
+	files.add(t.Config.Source)
+	for _, p := range t.Principals {
+		files.add(p.Source)
+	}
+	for _, p := range t.Policies {
+		files.add(p.Source)
+	}
+	members := maps.Clone(policies.Library())
+	maps.Copy(members, ownerModules(files))
+	members[trustData] = canonical(trustFile{Documents: files})
+	return members
+}
+
+// ownerModules are the policies that OPA has to load: without tests, which only
+// stand among the documents.
+func ownerModules(files documents) map[string][]byte {
+	modules := map[string][]byte{}
+	for name, b := range files {
+		if path.Dir(name) == "policies" && strings.HasSuffix(name, ".rego") && !strings.HasSuffix(name, "_test.rego") {
+			modules[name] = b
+		}
+	}
+	return modules
+}
+
+func connectionFileOf(in BuildInput, c *reviews.Connection, open []*reviews.Review) connectionFile {
+	file := connectionFile{Connection: c.JSON(), Reviews: map[string]reviewEntry{}, Documents: documents{}}
+	file.Documents.add(c.Source)
+	if c.Catalog != nil {
+		file.Documents[reviews.CatalogPath(c.Metadata.Name)] = c.Catalog
+	}
+	for _, r := range open {
+		file.Documents.add(r.Source)
+		file.Reviews[r.Metadata.Name] = entryOf(in, r)
+	}
+	return file
+}
+
+func entryOf(in BuildInput, r *reviews.Review) reviewEntry {
+	seen, ok := in.History[r.Metadata.Name]
+	if !ok {
+		seen = Seen{Commit: in.Commit, At: in.Now}
+	}
+	approvers := r.Source.Approvals
+	if approvers == nil {
+		approvers = []string{}
+	}
+	return reviewEntry{
+		SHA256:     r.Source.SHA256,
+		Commit:     seen.Commit,
+		ApprovedAt: seen.At.UTC().Truncate(time.Second).Format(time.RFC3339),
+		Approvers:  approvers,
+		Lines:      r.Source.Lines,
+		Document:   r.JSON(),
+	}
+}

@@ -1,0 +1,137 @@
+package release
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// HighWater is the durable mark of the newest release that was in force here.
+// What is below it is refused, also after a restart. It is safe for concurrent use.
+type HighWater struct {
+	path string
+	mu   sync.Mutex
+	mark mark // guarded by mu
+}
+
+// mark is the file's contents; the zero value is before every release.
+type mark struct {
+	Version      int              `json:"version"` // of this format: 1
+	Repo         string           `json:"repo"`
+	Sequence     int64            `json:"sequence"`
+	Digest       string           `json:"digest"` // of the envelope of that sequence
+	TrustVersion int              `json:"trustVersion"`
+	Reviews      map[string]int64 `json:"reviews"` // highest sequence per name
+}
+
+// markFile guards the mark against damage, not against an attacker who may write here.
+type markFile struct {
+	Mark   mark   `json:"mark"`
+	SHA256 string `json:"sha256"` // of the mark's canonical JSON
+}
+
+// OpenHighWater reads the mark. A missing file is an empty mark, see Fresh; its
+// folder has to exist. A file that is damaged is an error: only a person can say that going back is safe.
+func OpenHighWater(path string) (*HighWater, error) {
+	h := &HighWater{path: path}
+	b, err := readCapped(path, maxEnvelope)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(filepath.Dir(path)); err != nil {
+			return nil, fmt.Errorf("high-water mark: %w", err)
+		}
+		return h, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("high-water mark: %w", err)
+	}
+	file, err := decode[markFile](b)
+	switch {
+	case err != nil:
+		return nil, damaged(path, err)
+	case file.SHA256 != digest(canonical(file.Mark)):
+		return nil, damaged(path, errors.New("its checksum does not match"))
+	case file.Mark.Version != 1:
+		return nil, damaged(path, fmt.Errorf("version %d is not supported by this program", file.Mark.Version))
+	case file.Mark.Sequence < 1 || file.Mark.Repo == "":
+		return nil, damaged(path, errors.New("it marks no release"))
+	}
+	h.mark = file.Mark
+	return h, nil
+}
+
+func damaged(path string, err error) error {
+	return fmt.Errorf("high-water mark %s is not usable: %w; remove it only if you know that the release directory was not rolled back", path, err)
+}
+
+// Fresh reports whether no release was ever in force here. A gateway logs that:
+// until its first release it would accept any that has not expired.
+func (h *HighWater) Fresh() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.mark.Sequence == 0
+}
+
+// Sequence is the newest release's, 0 when there was none.
+func (h *HighWater) Sequence() int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.mark.Sequence
+}
+
+// Check refuses a release that is older than the mark, or another one of the same
+// sequence. The error wraps ErrRolledBack.
+func (h *HighWater) Check(e Envelope) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.mark.check(e)
+}
+
+func (m mark) check(e Envelope) error {
+	switch {
+	case m.Sequence == 0:
+		return nil
+	case e.Repo != m.Repo:
+		return fmt.Errorf("%w: it is for access repo %q where %q was", ErrRolledBack, e.Repo, m.Repo)
+	case e.Sequence < m.Sequence:
+		return fmt.Errorf("%w: its sequence is %d where %d was in force", ErrRolledBack, e.Sequence, m.Sequence)
+	case e.Sequence == m.Sequence && e.Digest() != m.Digest:
+		return fmt.Errorf("%w: there are two different releases of sequence %d", ErrRolledBack, e.Sequence)
+	case e.TrustVersion < m.TrustVersion:
+		return fmt.Errorf("%w: its trust root has version %d where %d was in force", ErrRolledBack, e.TrustVersion, m.TrustVersion)
+	}
+	for name, highest := range m.Reviews {
+		if e.Reviews[name] < highest {
+			return fmt.Errorf("%w: review %s has sequence %d where %d was in force", ErrRolledBack, name, e.Reviews[name], highest)
+		}
+	}
+	return nil
+}
+
+// Advance moves the mark up to the release, durably, before that is put in force.
+func (h *HighWater) Advance(e Envelope) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.mark.check(e); err != nil {
+		return err
+	}
+	if h.mark.Sequence == e.Sequence {
+		return nil
+	}
+	next := mark{
+		Version:      1,
+		Repo:         e.Repo,
+		Sequence:     e.Sequence,
+		Digest:       e.Digest(),
+		TrustVersion: e.TrustVersion,
+		Reviews:      maps.Clone(e.Reviews),
+	}
+	if err := writeFile(h.path, canonical(markFile{Mark: next, SHA256: digest(canonical(next))})); err != nil {
+		return fmt.Errorf("high-water mark: %w", err)
+	}
+	h.mark = next
+	return nil
+}

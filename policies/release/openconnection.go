@@ -1,0 +1,203 @@
+package release
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sallyport-dev/sallyport/policies"
+	"github.com/sallyport-dev/sallyport/reviews"
+)
+
+// readConnections reads every bundle that the envelope names besides the policy's.
+func (o Opener) readConnections(ctx context.Context, r *Release, before *Release) error {
+	r.Connections = map[string]*Connection{}
+	for _, bundle := range slices.Sorted(maps.Keys(r.Envelope.Bundles)) {
+		if bundle == PolicyBundle {
+			continue
+		}
+		name, ok := strings.CutPrefix(bundle, connectionPrefix)
+		if !ok || !reviews.IsConnection(name) {
+			return fmt.Errorf("%s: %q is not the name of a bundle", EnvelopeFile, bundle)
+		}
+		c, err := o.readConnection(ctx, r, before, name)
+		if err != nil {
+			return err
+		}
+		r.Connections[name] = c
+	}
+	return nil
+}
+
+func (o Opener) readConnection(ctx context.Context, r, before *Release, name string) (*Connection, error) {
+	bundle := ConnectionBundle(name)
+	var known *Connection
+	if before != nil {
+		known = before.Connections[name]
+	}
+	if known != nil && before.Envelope.Bundles[bundle] == r.Envelope.Bundles[bundle] {
+		return known, known.checkSequences(r.Envelope)
+	}
+	members, err := o.readBundle(r.Envelope, bundle, connectionRoots(name))
+	if err != nil {
+		return nil, err
+	}
+	if len(members) != 1 {
+		return nil, bundleError(bundle, fmt.Errorf("it has %d members where only data.json belongs", len(members)))
+	}
+	file, err := decode[connectionFile](members[connectionData(name)])
+	if err != nil {
+		return nil, bundleError(bundle, fmt.Errorf("data.json: %w", err))
+	}
+	c, err := r.connection(ctx, name, file, known)
+	if err != nil {
+		return nil, bundleError(bundle, err)
+	}
+	return c, c.checkSequences(r.Envelope)
+}
+
+// connection builds the connection from its raw documents. What the bundle says
+// besides has to agree with them.
+func (r *Release) connection(ctx context.Context, name string, file connectionFile, known *Connection) (*Connection, error) {
+	at := reviews.PathOf(reviews.KindConnection, name)
+	document, err := reviews.ParseConnection(at, file.Documents[at])
+	if err != nil {
+		return nil, err
+	}
+	if err := r.sameRepo(document.Metadata, document.Source); err != nil {
+		return nil, err
+	}
+	signatures := file.Documents.signatures()
+	document.Source.Signatures = signatures[at]
+	document.Catalog = file.Documents[reviews.CatalogPath(name)]
+	json := document.JSON()
+	if !sameJSON(json, file.Connection) {
+		return nil, fmt.Errorf("what it says of connection %s is not what %s says", name, at)
+	}
+	c := &Connection{
+		Name:      name,
+		Document:  document,
+		JSON:      policies.NewDocument(json),
+		Catalog:   document.Catalog,
+		Digest:    document.Source.SHA256,
+		documents: file.Documents,
+	}
+	if err := c.checkDocuments(file); err != nil {
+		return nil, err
+	}
+	return c, c.readReviews(ctx, r, file, signatures, known)
+}
+
+// checkDocuments demands that each document is the connection, its catalog, a
+// review that has an entry, or a signature of one of these.
+func (c *Connection) checkDocuments(file connectionFile) error {
+	for name := range file.Documents {
+		document, _, isSignature := strings.Cut(name, ".sigs/")
+		switch {
+		case document == c.Document.Source.Path, name == reviews.CatalogPath(c.Name):
+			continue
+		case reviews.KindOf(document) == reviews.KindReview:
+			entry := strings.TrimSuffix(strings.TrimPrefix(document, "reviews/"), ".yaml")
+			if _, ok := file.Reviews[entry]; ok {
+				continue
+			}
+		}
+		if isSignature {
+			return fmt.Errorf("signature %s belongs to no document of this bundle", name)
+		}
+		return fmt.Errorf("document %s has no entry in this bundle", name)
+	}
+	return nil
+}
+
+// readReviews parses the reviews on all processors; ones that known holds unchanged are taken over.
+func (c *Connection) readReviews(ctx context.Context, r *Release, file connectionFile, signatures map[string]map[string][]byte, known *Connection) error {
+	names := slices.Sorted(maps.Keys(file.Reviews))
+	list := make([]*Review, len(names))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i, name := range names {
+		group.Go(func() (err error) {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			list[i], err = c.review(r, file, name, signatures, known)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	c.reviews = make(map[string]*Review, len(list))
+	c.bySubject = map[string][]*Review{}
+	for _, review := range list {
+		c.reviews[review.Name] = review
+		subject := review.Document.Spec.Subject
+		c.bySubject[subject] = append(c.bySubject[subject], review)
+	}
+	return nil
+}
+
+func (c *Connection) review(r *Release, file connectionFile, name string, signatures map[string]map[string][]byte, known *Connection) (*Review, error) {
+	at := reviews.PathOf(reviews.KindReview, name)
+	if !reviews.IsReview(name) {
+		return nil, fmt.Errorf("%q is not the name of a review", name)
+	}
+	raw, entry := file.Documents[at], file.Reviews[name]
+	if digest(raw) != entry.SHA256 {
+		return nil, fmt.Errorf("%s does not have the sha256 that its entry says", at)
+	}
+	sum := digest(canonical(entry))
+	if known != nil && known.reviews[name] != nil && known.reviews[name].entry == sum {
+		return known.reviews[name], nil
+	}
+	document, err := reviews.ParseReview(at, raw)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.sameRepo(document.Metadata, document.Source); err != nil {
+		return nil, err
+	}
+	if document.Spec.Connection != c.Name {
+		return nil, fmt.Errorf("%s is a review for connection %s", at, document.Spec.Connection)
+	}
+	json := document.JSON()
+	if !sameJSON(json, entry.Document) || !maps.Equal(document.Source.Lines, entry.Lines) {
+		return nil, fmt.Errorf("what the bundle says of review %s is not what %s says", name, at)
+	}
+	approvedAt, err := time.Parse(time.RFC3339, entry.ApprovedAt)
+	if err != nil || entry.Commit == "" {
+		return nil, errors.New("the entry of " + at + " lacks its commit or time of approval")
+	}
+	document.Source.Approvals = entry.Approvers
+	document.Source.Signatures = signatures[at]
+	return &Review{
+		Name:       name,
+		SHA256:     entry.SHA256,
+		Commit:     entry.Commit,
+		ApprovedAt: approvedAt,
+		Approvers:  entry.Approvers,
+		Document:   document,
+		JSON:       policies.NewDocument(json),
+		entry:      sum,
+	}, nil
+}
+
+// checkSequences demands that no review is older than one of its name was before.
+func (c *Connection) checkSequences(e Envelope) error {
+	for name, review := range c.reviews {
+		if got, highest := review.Document.Spec.Sequence, e.Reviews[name]; got != highest {
+			return fmt.Errorf("%s: review %s has sequence %d where the highest is %d", EnvelopeFile, name, got, highest)
+		}
+	}
+	return nil
+}
+
+func sameJSON(a, b map[string]any) bool { return string(canonical(a)) == string(canonical(b)) }
