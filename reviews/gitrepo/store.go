@@ -1,0 +1,149 @@
+package gitrepo
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	git "github.com/go-git/go-git/v5"
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/object"
+	lru "github.com/hashicorp/golang-lru/v2"
+)
+
+// MaxBlob is the size in bytes above which a file of a commit is not read.
+// Documents are far smaller; catalogs of large databases may reach megabytes.
+const MaxBlob = 16 << 20
+
+// Commit is one commit as it was read. Nothing in it is authenticated: author,
+// committer and time are what whoever made it wrote.
+type Commit struct {
+	ID      string   // 40 hex digits
+	Parents []string // the first one is the branch's own line
+	Author  Identity
+	Time    time.Time // the committer's claim, UTC
+	Subject string    // first line of the message
+	tree    plumbing.Hash
+}
+
+// Identity is a name and an address in a commit.
+type Identity struct {
+	Name  string
+	Email string
+}
+
+// How much a store remembers, so that reading the next commit costs what it
+// changed: at most about 256 MiB, and for ten thousand documents some 30.
+const (
+	keptObjects = 1 << 15
+	keptBlob    = 8 << 10 // bytes; larger files are read again
+)
+
+// store reads objects; go-git's storage is not safe for concurrent use. What
+// it remembers is never changed, for an object's id is its contents.
+type store struct {
+	mu   sync.Mutex
+	repo *git.Repository // guarded by mu
+
+	folders *lru.Cache[plumbing.Hash, []entry]
+	blobs   *lru.Cache[plumbing.Hash, []byte]
+	sizes   *lru.Cache[plumbing.Hash, int64]
+}
+
+func newStore(repo *git.Repository) *store {
+	return &store{repo: repo, folders: remember[[]entry](), blobs: remember[[]byte](), sizes: remember[int64]()}
+}
+
+func remember[V any]() *lru.Cache[plumbing.Hash, V] {
+	c, err := lru.New[plumbing.Hash, V](keptObjects)
+	if err != nil {
+		panic(err) // only for a size below one
+	}
+	return c
+}
+
+func (s *store) commit(id string) (*Commit, error) {
+	if !plumbing.IsHash(id) {
+		return nil, fmt.Errorf("commit %q: not a full commit id", id)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, err := object.GetCommit(s.repo.Storer, plumbing.NewHash(id))
+	if err != nil {
+		return nil, fmt.Errorf("commit %s: %w", id, err)
+	}
+	out := &Commit{
+		ID: id, tree: c.TreeHash, Time: c.Committer.When.UTC(),
+		Author: Identity{Name: c.Author.Name, Email: c.Author.Email},
+	}
+	out.Subject, _, _ = strings.Cut(c.Message, "\n")
+	for _, p := range c.ParentHashes {
+		out.Parents = append(out.Parents, p.String())
+	}
+	return out, nil
+}
+
+// folder reads one tree object, judges its names and sorts it.
+func (s *store) folder(id plumbing.Hash) ([]entry, error) {
+	if known, ok := s.folders.Get(id); ok {
+		return known, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, err := object.GetTree(s.repo.Storer, id)
+	if err != nil {
+		return nil, fmt.Errorf("tree %s: %w", id, err)
+	}
+	entries := judge(t.Entries)
+	s.folders.Add(id, entries)
+	return entries, nil
+}
+
+func (s *store) blobSize(id plumbing.Hash) (int64, error) {
+	if known, ok := s.sizes.Get(id); ok {
+		return known, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	size, err := s.repo.Storer.EncodedObjectSize(id)
+	if err == nil {
+		s.sizes.Add(id, size)
+	}
+	return size, err
+}
+
+// blob reads a whole file of at most MaxBlob bytes. Callers must not change it.
+func (s *store) blob(id plumbing.Hash) ([]byte, error) {
+	if known, ok := s.blobs.Get(id); ok {
+		return known, nil
+	}
+	size, err := s.blobSize(id)
+	if err != nil {
+		return nil, err
+	}
+	if size > MaxBlob {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d are read", ErrTooLarge, size, MaxBlob)
+	}
+	contents, err := s.read(id)
+	if err == nil && len(contents) <= keptBlob {
+		s.blobs.Add(id, contents)
+	}
+	return contents, err
+}
+
+func (s *store) read(id plumbing.Hash) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b, err := object.GetBlob(s.repo.Storer, id)
+	if err != nil {
+		return nil, err
+	}
+	r, err := b.Reader()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return io.ReadAll(io.LimitReader(r, MaxBlob))
+}
