@@ -1,0 +1,368 @@
+package syncer
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sallyport-dev/sallyport/policies"
+	"github.com/sallyport-dev/sallyport/reviews"
+	"github.com/sallyport-dev/sallyport/reviews/gitrepo"
+)
+
+// fold takes commits in, oldest first. What it makes of them depends on
+// nothing but the commits themselves and on which keys are valid now.
+type fold struct {
+	mirror *gitrepo.Mirror
+	state  *state // its own copy
+	tree   *gitrepo.Tree
+	now    time.Time
+	cache  *reviews.Cache
+}
+
+func (s *Syncer) newFold() (*fold, error) {
+	f := &fold{mirror: s.mirror, state: s.state.clone(), now: s.opt.Now(), cache: reviews.NewCache()}
+	if f.state.Commit == "" {
+		return f, nil
+	}
+	var err error
+	f.tree, err = treeOf(s.mirror, f.state.Commit)
+	return f, err
+}
+
+func treeOf(m *gitrepo.Mirror, commit string) (*gitrepo.Tree, error) {
+	c, err := m.Commit(commit)
+	if err != nil {
+		return nil, err
+	}
+	return m.Tree(c), nil
+}
+
+// step takes in one commit: first its trust, config and policies, then the
+// documents that it touched.
+func (f *fold) step(ctx context.Context, c *gitrepo.Commit) error {
+	tree := f.mirror.Tree(c)
+	changes, err := gitrepo.Diff(f.tree, tree)
+	if err != nil {
+		return err
+	}
+	touched, base := sortOut(changes)
+	together := base && f.state.Good != ""
+	switch {
+	case base:
+		if err := f.judgeBase(ctx, c, tree); err != nil {
+			return err
+		}
+	case f.state.Broken == "" && f.state.Good != "":
+		f.state.Good = c.ID
+	}
+	for _, doc := range slices.Sorted(maps.Keys(touched)) {
+		f.document(c, tree, doc, together)
+	}
+	if base || slices.ContainsFunc(slices.Collect(maps.Keys(touched)), unnumbered) {
+		f.accept(tree, c.ID)
+	}
+	f.state.Commit, f.tree = c.ID, tree
+	return nil
+}
+
+// sortOut finds the documents that changes touch, by their own bytes or by
+// their signatures, and whether trust, config or policies are among them.
+func sortOut(changes []gitrepo.Change) (touched map[string]bool, base bool) {
+	touched = map[string]bool{}
+	for _, c := range changes {
+		if inBase(c.Path) {
+			base = true
+		} else if doc := docOf(c.Path); reviews.KindOf(doc) != "" {
+			touched[doc] = true
+		}
+	}
+	return touched, base
+}
+
+// unnumbered documents have no sequence that orders their versions.
+func unnumbered(doc string) bool {
+	kind := reviews.KindOf(doc)
+	return kind == reviews.KindConnection || kind == reviews.KindPrincipal
+}
+
+// judgeBase decides whether a commit's trust, config and policies come into
+// force. When they do not, the last good ones stay.
+func (f *fold) judgeBase(ctx context.Context, c *gitrepo.Commit, tree *gitrepo.Tree) error {
+	good, err := f.goodTree()
+	if err != nil {
+		return err
+	}
+	if good != nil {
+		back, err := sameBase(good, tree)
+		if err != nil {
+			return err
+		}
+		if back {
+			f.state.Good, f.state.Broken = c.ID, ""
+			return nil
+		}
+	}
+	t, err := f.checkBase(ctx, good, tree)
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		f.state.Broken = err.Error()
+		return nil
+	}
+	f.enforce(t, c.ID)
+	return nil
+}
+
+func (f *fold) goodTree() (*gitrepo.Tree, error) {
+	if f.state.Good == "" {
+		return nil, nil
+	}
+	return treeOf(f.mirror, f.state.Good)
+}
+
+func sameBase(a, b *gitrepo.Tree) (bool, error) {
+	changes, err := gitrepo.Diff(a, b)
+	if err != nil {
+		return false, err
+	}
+	return !slices.ContainsFunc(changes, func(c gitrepo.Change) bool { return inBase(c.Path) }), nil
+}
+
+// checkBase says what is wrong with the trust, config and policies of tree,
+// whose predecessors are those of good (nil: none).
+func (f *fold) checkBase(ctx context.Context, good, tree *gitrepo.Tree) (*reviews.Tree, error) {
+	root, err := tree.ReadFile(reviews.RootPath)
+	if err != nil {
+		return nil, err
+	}
+	if digest(root) != f.state.TrustRoot {
+		return nil, fmt.Errorf("%s: sha256 %s is not the pinned %s: rotation is not supported yet; put the pinned trust root back",
+			reviews.RootPath, digest(root), f.state.TrustRoot)
+	}
+	if err := f.replayed(good, tree); err != nil {
+		return nil, err
+	}
+	t, err := f.load(view{config: tree, base: tree, docs: tree, keep: none})
+	if err != nil {
+		return nil, err
+	}
+	if err := f.removed(good, t); err != nil {
+		return nil, err
+	}
+	if _, err := policies.Compile(ctx, sources(t)); err != nil {
+		return nil, err
+	}
+	if good == nil || same(good, tree, reviews.ConfigPath) {
+		return t, nil
+	}
+	// Policies that come with a new config need the approvals of the old one, too.
+	_, err = f.load(view{config: good, base: tree, docs: tree, gone: good, keep: none})
+	return t, err
+}
+
+// none keeps no document: only the trust root's own keys approve the base.
+func none(string, string) bool { return false }
+
+func sources(t *reviews.Tree) map[string][]byte {
+	out := map[string][]byte{}
+	for name, p := range t.Policies {
+		out[name] = p.Source.Bytes
+	}
+	return out
+}
+
+// removed refuses that a policy goes without anybody's word: nobody signs a
+// deletion. Taking a policy off the signed list of the config is such a word.
+func (f *fold) removed(good *gitrepo.Tree, now *reviews.Tree) error {
+	if good == nil {
+		return nil
+	}
+	b, err := good.ReadFile(reviews.ConfigPath)
+	if err != nil {
+		return err
+	}
+	before, err := reviews.ParseConfig(reviews.ConfigPath, b)
+	if err != nil {
+		return err
+	}
+	for _, name := range f.baseFiles() {
+		if name == reviews.ConfigPath || now.Policies[name] != nil || strings.HasSuffix(name, "_test.rego") {
+			continue
+		}
+		file := path.Base(name)
+		if !slices.Contains(before.Spec.Policies, file) || slices.Contains(now.Config.Spec.Policies, file) {
+			return fmt.Errorf("%s is gone, and nobody signed that: bring it back; to remove it, list it in spec.policies of %s first, then delete the file in the same commit that takes it off the list", name, reviews.ConfigPath)
+		}
+	}
+	return nil
+}
+
+// replayed refuses a signed version that was replaced before.
+func (f *fold) replayed(good, tree *gitrepo.Tree) error {
+	if good == nil {
+		return nil
+	}
+	changes, err := gitrepo.Diff(good, tree)
+	if err != nil {
+		return err
+	}
+	for _, c := range changes {
+		b, err := tree.ReadFile(c.Path)
+		if err != nil {
+			continue // not there or not readable: loading tells
+		}
+		if by := f.state.Documents[c.Path].Replaced[digest(b)]; by != "" {
+			return fmt.Errorf("%s is an older version, which commit %s replaced: change it (a comment is enough) and have it signed anew", c.Path, short(by))
+		}
+	}
+	return nil
+}
+
+// baseFiles are config and policies in force.
+func (f *fold) baseFiles() []string {
+	var names []string
+	for name, m := range f.state.Documents {
+		if inBase(name) && m.Accepted != "" {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// enforce puts a commit's trust, config and policies into force.
+func (f *fold) enforce(t *reviews.Tree, commit string) {
+	files := map[string]string{reviews.ConfigPath: t.Config.Source.SHA256}
+	for name, p := range t.Policies {
+		files[name] = p.Source.SHA256
+	}
+	for _, name := range f.baseFiles() {
+		if files[name] == "" { // tests of policies may go
+			m := f.state.Documents[name]
+			m.replace(commit)
+			f.state.Documents[name] = m
+		}
+	}
+	for name, sum := range files {
+		f.inForce(name, sum, commit)
+	}
+	f.state.Repo, f.state.Good, f.state.Judged, f.state.Broken = t.Repo, commit, f.now.UTC(), ""
+}
+
+// inForce notes the version of a document that holds from this commit on.
+func (f *fold) inForce(name, sum, commit string) {
+	m := f.state.Documents[name]
+	if m.Accepted != sum {
+		m.replace(commit)
+		m.Accepted = sum
+		f.state.Documents[name] = m
+	}
+}
+
+// document notes what a commit made of one document, and closes it when its
+// version may not be granted whoever signed it.
+func (f *fold) document(c *gitrepo.Commit, tree *gitrepo.Tree, doc string, together bool) {
+	m := f.state.Documents[doc]
+	b, err := tree.ReadFile(doc)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, gitrepo.ErrIrregular), errors.Is(err, gitrepo.ErrTooLarge):
+		// Gone, or something else stands in its place, which is as good as gone.
+		m.replace(c.ID)
+		m.Closed, m.Retired = "", m.Sequence
+		f.state.Documents[doc] = m
+		return
+	case err != nil:
+		return // loading says what is wrong with it
+	case unnumbered(doc):
+		m.Closed = older(m, digest(b))
+	default:
+		m = f.sequence(m, c, doc, b)
+	}
+	if together && m.Closed == "" {
+		m.Closed = fmt.Sprintf("commit %s changed it together with trust, config or policies; documents are judged only under what was merged before them: touch it again in a commit of its own", short(c.ID))
+	}
+	f.state.Documents[doc] = m
+}
+
+func older(m memory, sum string) string {
+	if by := m.Replaced[sum]; by != "" {
+		return fmt.Sprintf("it is an older version, which commit %s replaced or deleted; an old signed copy does not come back: change it (a comment is enough) and have it signed anew", short(by))
+	}
+	return ""
+}
+
+// sequence holds a review's version against all that its name ever had.
+// Approvals do not matter here: a merged sequence is used up, signed or not.
+func (f *fold) sequence(m memory, c *gitrepo.Commit, doc string, b []byte) memory {
+	r, err := reviews.ParseReview(doc, b)
+	if err != nil || f.state.Repo != "" && r.Metadata.Repo != f.state.Repo {
+		m.Closed = ""
+		return m // loading says what is wrong with it
+	}
+	n, sum := r.Spec.Sequence, digest(b)
+	switch {
+	case n <= m.Retired:
+		m.Closed = fmt.Sprintf("sequence %d was used before the review was deleted; an old signed copy does not come back: write it anew with sequence %d", n, m.Sequence+1)
+	case n < m.Sequence:
+		m.Closed = fmt.Sprintf("sequence %d is lower than %d, which commit %s had; an old signed copy does not come back: write it anew with sequence %d", n, m.Sequence, short(m.Commit), m.Sequence+1)
+	case n == m.Sequence && sum != m.SHA256:
+		m.Closed = fmt.Sprintf("sequence %d already stands for other bytes, those of commit %s: write it anew with sequence %d", n, short(m.Commit), m.Sequence+1)
+	case n == m.Sequence:
+		m.Closed = ""
+	default:
+		m.Closed, m.Sequence, m.SHA256, m.Commit, m.At = "", n, sum, c.ID, earlier(c.Time, f.now)
+	}
+	return m
+}
+
+// earlier is the first sighting of a commit: now, or the date it carries when
+// that is earlier. A date that its maker chose can only make an approval look
+// older, so an empty state finds the same as one that was kept.
+func earlier(claimed, now time.Time) time.Time {
+	if claimed.Before(now) {
+		return claimed.UTC()
+	}
+	return now.UTC()
+}
+
+// accept notes which versions of the unnumbered documents are in force after
+// a commit. While the base is broken nothing new is.
+func (f *fold) accept(tree *gitrepo.Tree, commit string) {
+	if f.state.Broken != "" || f.state.Good == "" {
+		return
+	}
+	t, err := f.load(view{config: tree, base: tree, docs: tree, keep: func(doc, _ string) bool {
+		return unnumbered(doc) && f.state.Documents[doc].Closed == ""
+	}})
+	if err != nil {
+		return // a key ran out since; releasing reports it
+	}
+	for _, p := range t.Principals {
+		f.inForce(p.Source.Path, p.Source.SHA256, commit)
+	}
+	for _, c := range t.Connections {
+		f.inForce(c.Source.Path, c.Source.SHA256, commit)
+	}
+}
+
+func (f *fold) load(v view) (*reviews.Tree, error) {
+	return reviews.Load(v, reviews.LoadOptions{Now: f.now, Cache: f.cache})
+}
+
+func digest(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// short is a commit id as people write it.
+func short(commit string) string { return commit[:min(12, len(commit))] }

@@ -1,0 +1,285 @@
+// Package syncer turns an access repo's branch into releases: git commits in,
+// a signed release out.
+//
+// It takes the commits of the branch's first-parent line one by one, as they
+// were merged, and remembers what each of them means for good: the highest
+// sequence of every review, deleted ones included, and which signed versions
+// of other documents were replaced. So it makes no difference whether it saw
+// the commits as they came, in a batch, or from an empty state.
+//
+// Invariants: what is published was approved under trust, config and policies
+// that the same commit did not change; an older signed copy never comes back
+// to life; taking a grant out always works, also while trust, config or
+// policies at the head are broken; a rewound branch is never followed; and
+// nothing is signed again unless the remote was reached.
+//
+// What it is not: it does not judge statements, and gateways do not trust it
+// with more than the release key.
+package syncer
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"regexp"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/sallyport-dev/sallyport/reviews"
+	"github.com/sallyport-dev/sallyport/reviews/gitrepo"
+)
+
+// ErrRollback means that the remote's branch no longer continues the history
+// that was accepted. The last release stays as it is and runs out.
+var ErrRollback = errors.New("rollback_detected")
+
+// DefaultEvery is how often Watch asks the remote unless told otherwise.
+const DefaultEvery = time.Second
+
+// Options configure a Syncer. All fields without a default are required.
+type Options struct {
+	Remote    string          // path or URL of the access repo
+	Git       gitrepo.Options // how to reach it
+	Branch    string          // default "main"
+	StateDir  string          // private folder for the mirror and what was seen; keep it
+	OutDir    string          // the release directory that gateways watch
+	Signer    ssh.Signer      // a release key of the trust root
+	TrustRoot string          // pinned sha256 of trust/root.yaml, 64 hex digits
+	Now       func() time.Time
+	Log       *slog.Logger // default: discards
+}
+
+// Syncer follows one branch. Its methods must not be called concurrently
+// with each other, except that Status may be.
+type Syncer struct {
+	opt    Options
+	mirror *gitrepo.Mirror
+	state  *state
+	lock   *lock
+	log    *slog.Logger
+
+	publish publisher
+	cache   *reviews.Cache
+	said    string // last error that was logged, so that a lasting one is logged once
+
+	mu     sync.Mutex
+	result Result // of the last Once, guarded by mu
+}
+
+// Result is what one round found and did.
+type Result struct {
+	Time       time.Time        `json:"time"`
+	Commit     string           `json:"commit"`            // head of the branch as last accepted
+	Good       string           `json:"good"`              // commit whose trust, config and policies are in force
+	Broken     string           `json:"broken,omitempty"`  // why those of Commit are not
+	Error      string           `json:"error,omitempty"`   // why the round failed
+	Commits    int              `json:"commits,omitempty"` // newly processed in this round
+	Published  bool             `json:"published"`         // in this round
+	Sequence   int64            `json:"sequence"`          // of the newest release
+	IssuedAt   time.Time        `json:"issuedAt"`
+	ValidUntil time.Time        `json:"validUntil"`
+	Problems   reviews.Problems `json:"problems,omitempty"` // each closes the document that it names
+}
+
+var digestForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// New opens the state and locks it against a second syncer. The remote is not
+// contacted yet. Close it after use.
+func New(opt Options) (*Syncer, error) {
+	if opt.Branch == "" {
+		opt.Branch = "main"
+	}
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := opt.check(); err != nil {
+		return nil, err
+	}
+	held, err := acquire(opt.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	s, err := open(opt)
+	if err != nil {
+		return nil, errors.Join(err, held.release())
+	}
+	s.lock = held
+	return s, nil
+}
+
+func (o Options) check() error {
+	switch {
+	case o.Remote == "":
+		return errors.New("sync: no remote given: name the access repo's URL or path")
+	case o.StateDir == "" || o.OutDir == "":
+		return errors.New("sync: a state folder and a release folder are required")
+	case o.Signer == nil:
+		return errors.New("sync: no release key given")
+	case !digestForm.MatchString(o.TrustRoot):
+		return errors.New("sync: the trust root is not pinned: give the sha256 of trust/root.yaml as 64 hex digits, as `sha256sum trust/root.yaml` prints it")
+	}
+	return gitrepo.CheckBranch(o.Branch)
+}
+
+func open(opt Options) (*Syncer, error) {
+	st, err := loadState(opt.StateDir, opt.Branch, opt.TrustRoot)
+	if err != nil {
+		return nil, err
+	}
+	mirror, err := gitrepo.Open(filepath.Join(opt.StateDir, "mirror.git"), opt.Remote, opt.Git)
+	if err != nil {
+		return nil, err
+	}
+	return &Syncer{
+		opt: opt, mirror: mirror, state: st, publish: publishRelease, cache: reviews.NewCache(),
+		log: opt.Log.With("remote", mirror.Remote(), "branch", opt.Branch),
+	}, nil
+}
+
+// Close lets go of the state folder.
+func (s *Syncer) Close() error { return s.lock.release() }
+
+// Status is the result of the last round.
+func (s *Syncer) Status() Result {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.result
+}
+
+// Once does one round: ask the remote, take in new commits, and publish a
+// release when something changed or the last one is due. The error says why a
+// round failed; what a document or the head's configuration does wrong is in
+// the Result and no error. Both are also in status.json of the state folder.
+func (s *Syncer) Once(ctx context.Context) (Result, error) {
+	result, err := s.round(ctx)
+	result.Time = s.opt.Now().UTC()
+	result.Commit, result.Good, result.Broken = s.state.Commit, s.state.Good, s.state.Broken
+	if p := s.state.Published; p != nil {
+		result.Sequence, result.IssuedAt, result.ValidUntil = p.Sequence, p.IssuedAt, p.ValidUntil
+		result.Problems = p.Problems
+		result.Broken = cmp.Or(result.Broken, p.Expired)
+	}
+	if err != nil {
+		result.Error = err.Error()
+	}
+	if ctx.Err() != nil {
+		return result, err // told to stop; that is no news
+	}
+	s.report(result, err)
+	return result, err
+}
+
+func (s *Syncer) round(ctx context.Context) (Result, error) {
+	head, err := s.mirror.RemoteHead(ctx, s.opt.Branch)
+	if err != nil {
+		return Result{}, err
+	}
+	var result Result
+	if head != s.state.Commit || !s.mirror.Has(head) {
+		fetched, err := s.mirror.Fetch(ctx, s.opt.Branch, s.state.Commit)
+		if err != nil {
+			return Result{}, err
+		}
+		if err := s.continues(fetched); err != nil {
+			return Result{}, err
+		}
+		next, commits, err := s.takeIn(ctx, fetched.Head)
+		if err != nil {
+			return Result{}, err
+		}
+		s.state, result.Commits = next, commits
+	} else if s.fresh() {
+		return Result{}, nil
+	}
+	result.Published, err = s.release(ctx)
+	return result, err
+}
+
+// continues refuses a head that does not continue what was accepted.
+func (s *Syncer) continues(f gitrepo.Fetched) error {
+	switch f.Relation {
+	case gitrepo.First, gitrepo.Same, gitrepo.Ahead:
+		return nil
+	}
+	return fmt.Errorf("%w: branch %s of %s is at %s, which is %s to the accepted commit %s; the last release stays until it expires: put the branch back to a commit that continues the accepted one on its first-parent line",
+		ErrRollback, s.opt.Branch, s.mirror.Remote(), f.Head, f.Relation, s.state.Commit)
+}
+
+// takeIn folds every new commit of the first-parent line into a copy of the state.
+func (s *Syncer) takeIn(ctx context.Context, head string) (*state, int, error) {
+	line, err := s.mirror.FirstParents(ctx, head, s.state.Commit)
+	if err != nil {
+		return nil, 0, err
+	}
+	f, err := s.newFold()
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, c := range line {
+		if err := f.step(ctx, c); err != nil {
+			return nil, 0, fmt.Errorf("commit %s: %w", c.ID, err)
+		}
+	}
+	return f.state, len(line), nil
+}
+
+// Watch does a round right away and then one every so often, until ctx ends,
+// whose cause it returns. A round that fails is logged and tried again, with
+// growing distance while the remote cannot be reached.
+func (s *Syncer) Watch(ctx context.Context, every time.Duration) error {
+	if every <= 0 {
+		every = DefaultEvery
+	}
+	wait := every
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-timer.C:
+		}
+		if _, err := s.Once(ctx); err == nil {
+			wait = every
+		} else {
+			wait = min(2*wait, 10*every)
+		}
+		timer.Reset(wait)
+	}
+}
+
+// report logs what is new and keeps the result for others to read.
+func (s *Syncer) report(r Result, err error) {
+	s.mu.Lock()
+	before := s.result
+	s.result = r
+	s.mu.Unlock()
+	if r.Published {
+		s.log.Info("release published", "sequence", r.Sequence, "commit", r.Commit, "commits", r.Commits, "validUntil", r.ValidUntil)
+		for _, p := range r.Problems {
+			s.log.Warn("document closed", "problem", p.Error())
+		}
+	}
+	if r.Broken != "" && r.Broken != before.Broken {
+		s.log.Error("trust, config or policies at the head are not usable; the last good ones stay", "good", r.Good, "reason", r.Broken)
+	}
+	if text := r.Error; text != s.said {
+		s.said = text
+		if err != nil {
+			s.log.Error("sync failed", "error", err)
+		} else {
+			s.log.Info("sync works again")
+		}
+	}
+	if err := writeStatus(s.opt.StateDir, before, r); err != nil {
+		s.log.Error("status not written", "error", err)
+	}
+}
