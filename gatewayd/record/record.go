@@ -1,0 +1,99 @@
+package record
+
+import (
+	"time"
+
+	"github.com/sallyport-dev/sallyport/policies"
+)
+
+// Header says whose session it is and what allowed it. It is the first record of every recording.
+type Header struct {
+	Session       string    `json:"session"` // "s-" and 16 hex digits
+	Gateway       string    `json:"gateway"`
+	Protocol      string    `json:"protocol"`
+	Principal     string    `json:"principal"`
+	Owner         string    `json:"owner,omitempty"`
+	Connection    string    `json:"connection"`
+	Remote        string    `json:"remote"` // host:port of the client
+	Client        string    `json:"client,omitempty"`
+	Review        string    `json:"review"`
+	ReviewSHA256  string    `json:"reviewSHA256"`
+	ReviewCommit  string    `json:"reviewCommit"`
+	Approvers     []string  `json:"approvers"`
+	Release       int64     `json:"release"`
+	ReleaseDigest string    `json:"releaseDigest"`
+	ReleaseCommit string    `json:"releaseCommit"`
+	Masks         []string  `json:"masks,omitempty"` // "app.customers.email with email"
+	Started       time.Time `json:"started"`
+}
+
+// Command is one command with its decision, as it may be recorded: secret
+// literals are already digested.
+type Command struct {
+	Statement     string            `json:"statement"`
+	Parameters    []string          `json:"parameters,omitempty"` // readable form; digested where they meet a masked column
+	Effects       []policies.Effect `json:"effects,omitempty"`
+	Verdict       policies.Verdict  `json:"verdict"`
+	Rule          string            `json:"rule"`
+	Reason        string            `json:"reason,omitempty"`
+	Denial        string            `json:"denial,omitempty"` // "d-" and 8 hex digits, when denied
+	Release       int64             `json:"release"`          // the release that decided, which a hot reload may have changed
+	ReleaseDigest string            `json:"releaseDigest"`
+	ReviewSHA256  string            `json:"reviewSHA256"`
+	Sent          string            `json:"sent,omitempty"` // what goes to the target when it differs from Statement, digested likewise
+}
+
+// Result ends one command.
+type Result struct {
+	Outcome  string `json:"outcome"` // done | failed | cancelled | cut | unknown
+	Tag      string `json:"tag,omitempty"`
+	Rows     int64  `json:"rows"`
+	Bytes    int64  `json:"bytes"`
+	SQLState string `json:"sqlstate,omitempty"`
+	Message  string `json:"message,omitempty"` // as the client saw it
+}
+
+// What every summary says that it is.
+const (
+	summaryVersion = "sallyport.dev/v1"
+	summaryKind    = "AuditSummary"
+)
+
+// Summary is the small audit record of a session, or of an attempt that got none, that is committed to git. It carries no literal of any statement.
+type Summary struct {
+	APIVersion    string           `json:"apiVersion"` // sallyport.dev/v1
+	Kind          string           `json:"kind"`       // AuditSummary
+	Session       string           `json:"session"`
+	Gateway       string           `json:"gateway"`
+	Protocol      string           `json:"protocol"`
+	Principal     string           `json:"principal"` // as claimed, when the attempt was denied
+	Connection    string           `json:"connection"`
+	Remote        string           `json:"remote"`
+	Review        string           `json:"review,omitempty"`
+	ReviewSHA256  string           `json:"reviewSHA256,omitempty"`
+	ReviewCommit  string           `json:"reviewCommit,omitempty"`
+	Approvers     []string         `json:"approvers,omitempty"`
+	Release       int64            `json:"release,omitempty"`
+	ReleaseDigest string           `json:"releaseDigest,omitempty"`
+	ReleaseCommit string           `json:"releaseCommit,omitempty"`
+	Started       time.Time        `json:"started"`
+	Ended         time.Time        `json:"ended"`
+	End           string           `json:"end"` // closed | revoked | expired | drained | denied | failed …: a reason
+	Commands      int64            `json:"commands"`
+	Allowed       int64            `json:"allowed"`
+	Denied        int64            `json:"denied"`
+	Rows          int64            `json:"rows"`
+	Counts        map[string]int64 `json:"counts,omitempty"` // "select app.orders" → how many allowed commands had that effect
+	Denials       []Denial         `json:"denials,omitempty"`
+	Recording     string           `json:"recording,omitempty"` // path below the recordings folder
+	Digest        string           `json:"digest,omitempty"`    // sha256 hex of the recording's last record: the chain's head
+	Records       int64            `json:"records,omitempty"`
+}
+
+// Denial is one refused login or command in a summary.
+type Denial struct {
+	ID     string    `json:"id"`
+	Time   time.Time `json:"time"`
+	Rule   string    `json:"rule"`
+	Reason string    `json:"reason"` // names relations and verbs, never a literal
+}
