@@ -1,0 +1,80 @@
+package gatewayd
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/sallyport-dev/sallyport/gatewayd/record"
+)
+
+// Command is one started command. Its engine reports output as it flows and
+// ends it exactly once.
+type Command struct {
+	session *Session
+	n       int64 // its number in the recording
+
+	mu    sync.Mutex
+	room  bool
+	rows  int64
+	bytes int64
+	ended bool
+}
+
+// Output appends what the client is about to see, already masked, to the
+// recording. Call it before the bytes leave. An error means: forward nothing
+// more; the session has been cut.
+func (c *Command) Output(stream string, b []byte) error {
+	room, err := c.session.journal.Output(c.n, stream, b)
+	if err != nil {
+		c.session.Cut("recording_unavailable", "the session can no longer be recorded")
+		return fmt.Errorf("session %s: record output: %w", c.session.id, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.room = room
+	return nil
+}
+
+// Room reports whether the recording still takes output of this command; when
+// false the engine need not decode any.
+func (c *Command) Room() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.room
+}
+
+// AddRows counts rows and bytes about to go to the client against the review's
+// limits. An error means: forward nothing more; the session has been cut.
+func (c *Command) AddRows(rows, bytes int64) error {
+	c.mu.Lock()
+	c.rows += rows
+	c.bytes += bytes
+	c.mu.Unlock()
+	total := c.session.rows.Add(rows)
+	if limit := c.session.grant.Load().review.Document.Spec.Limits.Rows; limit > 0 && total > limit {
+		c.session.Cut("row_limit", fmt.Sprintf("the review allows %d rows a session", limit))
+		return fmt.Errorf("session %s: row limit of %d reached", c.session.id, limit)
+	}
+	return nil
+}
+
+// End records how the command ended. Only the first call counts. Rows and
+// bytes are filled in from AddRows where the engine left them 0.
+func (c *Command) End(r record.Result) {
+	c.mu.Lock()
+	again := c.ended
+	c.ended = true
+	if r.Rows == 0 {
+		r.Rows = c.rows
+	}
+	if r.Bytes == 0 {
+		r.Bytes = c.bytes
+	}
+	c.mu.Unlock()
+	if again {
+		return
+	}
+	if err := c.session.journal.Result(c.n, r); err != nil {
+		c.session.Cut("recording_unavailable", "the session can no longer be recorded")
+	}
+}
