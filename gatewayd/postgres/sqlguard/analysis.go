@@ -1,0 +1,353 @@
+package sqlguard
+
+import (
+	"fmt"
+	"slices"
+
+	pg "github.com/pganalyze/pg_query_go/v6"
+
+	"github.com/sallyport-dev/sallyport/policies"
+)
+
+// analysis is the state of understanding one text. Statements see what the ones
+// before them in the same text did: a search path, a temporary table.
+type analysis struct {
+	g        *Guard
+	text     string
+	path     []string
+	temp     map[string]bool
+	prepared map[string]PreparedEffects
+
+	ctes    []map[string]bool // innermost last
+	facts   *facts            // of the top-level statement at hand
+	edits   []edit
+	effects effectSet
+	refusal *policies.Refusal
+	parts   []Part
+	secret  []token // ranges whose literals are digested
+	params  map[int]bool
+	scrub   bool
+	masked  bool
+	// onlyCall says that the statement is SELECT of one function call and nothing else.
+	onlyCall bool
+	// kept are the places where a masked relation stays a relation: what is
+	// written to or defined there. bare are the names that stay unqualified:
+	// WITH queries and the names in FOR UPDATE OF.
+	kept, bare map[int]bool
+}
+
+// facts is what one top-level statement mentions, gathered on the way.
+type facts struct {
+	start, end     int
+	part           Part
+	uses           []*use
+	columns        []columnRef
+	params         []int
+	aliases        map[string]int // names of range items, and how many there are of each
+	written        map[string]bool
+	star           bool // a star below the outermost select list
+	topStar        bool
+	natural        bool // NATURAL JOIN
+	aliasColumns   bool // an alias that renames columns
+	indirection    bool // (expression).field
+	setOperation   bool
+	executesMasked bool // runs a prepared statement that reads a masked relation
+	callsListed    bool
+	writes         bool
+	secret         bool              // its literals are digested whatever they meet
+	ambiguous      [][2]string       // qualifier and field that may be a function
+	verbs          []policies.Effect // effects that no relation reference carries
+}
+
+// use is one reference to a relation.
+type use struct {
+	rel        *Relation // nil for temporary ones
+	masked     *maskedRelation
+	object     string // "" for system catalogs
+	alias      string
+	start, end int
+	hasAlias   bool
+	read       bool // false for the target of a write, until something of it is read
+	rowRead    bool // everything of it is read
+	locked     bool
+	qualified  bool // the text names its schema
+	replaced   bool // a read of a masked relation: the whole name becomes a sub-select
+	schema     string
+	name       string
+	verbs      []policies.Effect
+}
+
+// columnRef is one column reference of the text: its names, "" in last place for a star.
+type columnRef struct {
+	names    []string
+	location int
+}
+
+func (c columnRef) last() string { return c.names[len(c.names)-1] }
+
+func (c columnRef) qualifier() string {
+	if len(c.names) < 2 {
+		return ""
+	}
+	return c.names[len(c.names)-2]
+}
+
+func newAnalysis(g *Guard, text string, scope Scope) *analysis {
+	a := &analysis{
+		g: g, text: text, path: scope.SearchPath,
+		temp: make(map[string]bool, len(scope.Temp)), prepared: make(map[string]PreparedEffects, len(scope.Prepared)),
+		params: make(map[int]bool), kept: make(map[int]bool), bare: make(map[int]bool),
+	}
+	for _, t := range scope.Temp {
+		a.temp[t.Name] = true
+	}
+	for name, p := range scope.Prepared {
+		a.prepared[name] = p
+	}
+	return a
+}
+
+// refuse notes why the text is refused; the first reason stays.
+func (a *analysis) refuse(rule, format string, args ...any) {
+	if a.refusal == nil {
+		a.refusal = &policies.Refusal{Rule: rule, Reason: fmt.Sprintf(format, args...)}
+	}
+}
+
+// statement understands one top-level statement.
+func (a *analysis) statement(raw *pg.RawStmt) {
+	end := len(a.text)
+	if raw.StmtLen > 0 {
+		end = int(raw.StmtLocation + raw.StmtLen)
+	}
+	a.facts = &facts{start: int(raw.StmtLocation), end: end, aliases: make(map[string]int), written: make(map[string]bool)}
+	a.topLevel(inner(raw.Stmt))
+	if a.refusal != nil {
+		return
+	}
+	a.settle()
+}
+
+// settle turns the facts of a finished statement into edits, effects and what is secret.
+func (a *analysis) settle() {
+	f := a.facts
+	touches := f.executesMasked
+	var effects effectSet
+	for _, u := range f.uses {
+		if u.masked != nil && !u.masked.system {
+			touches = true
+		}
+		a.splice(u)
+		for _, e := range u.verbs {
+			effects.add(e)
+		}
+		if u.object != "" && (u.read || u.rowRead) {
+			effects.add(policies.Effect{Verb: "select", Object: u.object, Columns: f.columnsRead(u)})
+		}
+	}
+	for _, e := range f.verbs {
+		effects.add(e)
+	}
+	a.qualifyColumns()
+	a.ambiguousFields()
+	sensitive := touches && f.meetsMasked()
+	if sensitive || f.secret {
+		a.secret = append(a.secret, token{start: f.start, end: f.end})
+		for _, n := range f.params {
+			a.params[n] = true
+		}
+	}
+	if f.callsListed || a.g.hasMask && (f.writes || touches && f.part.Kind != KindSelect) {
+		f.part.ScrubErrors = true
+	}
+	if p := f.part.Prepared; p != nil && f.part.Kind == KindPrepare {
+		p.Effects, p.ScrubErrors, p.Masked, p.Sensitive = effects, f.part.ScrubErrors, touches, sensitive
+		a.prepared[f.part.Name] = *p
+		effects = nil // decided when it is executed
+	}
+	for _, e := range effects {
+		a.effects.add(e)
+	}
+	a.scrub = a.scrub || f.part.ScrubErrors
+	a.masked = a.masked || touches
+	if f.part.Temp != nil {
+		a.temp[f.part.Temp.Name] = true
+	}
+	for _, name := range f.part.DropsTemp {
+		delete(a.temp, name)
+	}
+	if f.part.Kind == KindSet && f.part.Name == "search_path" && !f.part.Reset {
+		a.path = f.part.SearchPath
+	}
+	a.parts = append(a.parts, f.part)
+}
+
+// effectSet is a list of effects with one element per verb and object.
+type effectSet []policies.Effect
+
+// add adds an effect, merging it with one of the same verb and object.
+func (s *effectSet) add(e policies.Effect) {
+	for i := range *s {
+		have := &(*s)[i]
+		if have.Verb != e.Verb || have.Object != e.Object {
+			continue
+		}
+		if have.Columns == nil || e.Columns == nil {
+			have.Columns = nil
+			return
+		}
+		for _, c := range e.Columns {
+			if !slices.Contains(have.Columns, c) {
+				have.Columns = append(have.Columns, c)
+			}
+		}
+		slices.Sort(have.Columns)
+		return
+	}
+	if e.Columns != nil {
+		e.Columns = append(make([]string, 0, len(e.Columns)), e.Columns...)
+		slices.Sort(e.Columns)
+	}
+	*s = append(*s, e)
+}
+
+// meetsMasked says whether a literal or parameter of the statement can be
+// compared with, or stored in, a masked column. When in doubt it can.
+func (f *facts) meetsMasked() bool {
+	if f.star || f.natural || f.aliasColumns || f.indirection || f.setOperation || f.writes && len(f.written) == 0 {
+		return true
+	}
+	for _, u := range f.uses {
+		if u.masked == nil || u.masked.system {
+			continue
+		}
+		for name := range u.masked.masks {
+			if f.written[name] || f.aliases[name] > 0 {
+				return true
+			}
+			for _, c := range f.columns {
+				if slices.Contains(c.names, name) {
+					return true
+				}
+			}
+		}
+		for _, c := range f.columns {
+			if c.last() == u.alias {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// columnsRead lists the columns of a relation that the statement can read,
+// rather too many than too few; nil means any.
+func (f *facts) columnsRead(u *use) []string {
+	if u.rel == nil || u.rowRead || f.natural || f.aliasColumns || f.indirection {
+		return nil
+	}
+	found := make(map[string]bool)
+	for _, c := range f.columns {
+		last := c.last()
+		switch q := c.qualifier(); {
+		case q != "" && q != u.alias && f.aliases[q] > 0:
+			continue // surely of another relation
+		case last == "" || last == u.alias:
+			return nil // a star or the whole row
+		case u.rel.Column(last) != nil:
+			found[last] = true
+		case q == u.alias && !systemColumns[last]:
+			return nil // function notation: alias.function
+		}
+	}
+	return append(make([]string, 0, len(found)), sortedKeys(found)...)
+}
+
+var systemColumns = map[string]bool{"tableoid": true, "ctid": true, "xmin": true, "xmax": true, "cmin": true, "cmax": true}
+
+// finish applies the edits and checks the result.
+func (a *analysis) finish(tree *pg.ParseResult) Statement {
+	st := Statement{
+		Command:     policies.Command{Protocol: "postgres", Statement: a.text, Effects: a.effects},
+		Parts:       a.parts,
+		ScrubErrors: a.scrub, Masked: a.masked, input: a.text,
+	}
+	if len(tree.Stmts) == 0 {
+		st.Parts = []Part{{Kind: KindEmpty}}
+	}
+	if a.refusal == nil {
+		rewritten, edits, err := apply(a.text, a.edits)
+		if err == nil && len(edits) > 0 {
+			err = a.verify(tree, rewritten, edits)
+		}
+		if err != nil {
+			a.refuse("rewrite_failed", "this statement cannot be rewritten soundly: %v; write it more plainly, with each relation as schema.name", err)
+		}
+		st.Rewritten, st.edits = rewritten, edits
+	}
+	if a.refusal != nil {
+		refused := a.g.refused(a.text, a.refusal.Rule, a.refusal.Reason)
+		if !a.g.hasMask && !holdsPassword(tree) {
+			refused.Recorded = a.text
+		}
+		return refused
+	}
+	for n := range a.params {
+		st.SensitiveParameters = append(st.SensitiveParameters, n)
+	}
+	slices.Sort(st.SensitiveParameters)
+	a.record(&st)
+	return st
+}
+
+// record makes the texts that may be kept.
+func (a *analysis) record(st *Statement) {
+	if len(a.secret) == 0 {
+		st.Recorded, st.RecordedRewritten = a.text, st.Rewritten
+		return
+	}
+	st.Recorded = a.g.digestLiterals(a.text, func(t token) bool { return within(a.secret, t.start) })
+	shifted := shift(a.secret, st.edits)
+	generated := generatedRanges(st.edits)
+	st.RecordedRewritten = a.g.digestLiterals(st.Rewritten, func(t token) bool {
+		return within(shifted, t.start) && !within(generated, t.start)
+	})
+}
+
+func within(ranges []token, at int) bool {
+	for _, r := range ranges {
+		if at >= r.start && at < r.end {
+			return true
+		}
+	}
+	return false
+}
+
+// shift moves ranges of the input to where they are after the edits.
+func shift(ranges []token, edits []edit) []token {
+	move := func(at int) int {
+		by := 0
+		for _, e := range edits {
+			if e.end <= at {
+				by += len(e.text) - (e.end - e.start)
+			}
+		}
+		return at + by
+	}
+	out := make([]token, len(ranges))
+	for i, r := range ranges {
+		out[i] = token{start: move(r.start), end: move(r.end)}
+	}
+	return out
+}
+
+// generatedRanges are the ranges of the rewritten text that the guard wrote.
+func generatedRanges(edits []edit) []token {
+	var out []token
+	by := 0
+	for _, e := range edits {
+		out = append(out, token{start: e.start + by, end: e.start + by + len(e.text)})
+		by += len(e.text) - (e.end - e.start)
+	}
+	return out
+}

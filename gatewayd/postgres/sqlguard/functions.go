@@ -1,0 +1,313 @@
+package sqlguard
+
+import (
+	_ "embed"
+	"slices"
+	"strings"
+
+	pg "github.com/pganalyze/pg_query_go/v6"
+
+	"github.com/sallyport-dev/sallyport/policies"
+)
+
+//go:embed functions.txt
+var allowedFunctionsText string
+
+//go:embed functions_denied.txt
+var deniedFunctionsText string
+
+var (
+	allowedFunctions = wordSet(allowedFunctionsText)
+	deniedFunctions  = wordSet(deniedFunctionsText)
+)
+
+// checkedFunctions are allowed with some arguments only.
+var checkedFunctions = map[string]func(*analysis, *pg.FuncCall){
+	"set_config":      (*analysis).callSetConfig,
+	"current_setting": (*analysis).callCurrentSetting,
+	"nextval":         (*analysis).callSequence,
+	"setval":          (*analysis).callSequence,
+	"currval":         (*analysis).callSequence,
+	"pg_notify":       (*analysis).callNotify,
+}
+
+// funcCall checks the name of a function and pins it to the schema it was checked in.
+func (a *analysis) funcCall(n *pg.FuncCall) {
+	switch names := stringsOf(n.Funcname); len(names) {
+	case 1:
+		a.unqualifiedCall(n, names[0])
+	case 2:
+		a.qualifiedCall(n, names[0], names[1])
+	default:
+		a.refuse("function_not_allowed", "function %s names a database; write it as schema.function", strings.Join(names, "."))
+	}
+}
+
+func (a *analysis) unqualifiedCall(n *pg.FuncCall, name string) {
+	check := checkedFunctions[name]
+	if check != nil || allowedFunctions[name] {
+		if len(a.g.catalog.functions[name]) > 0 {
+			a.prefix(int(n.Location), "pg_catalog")
+		}
+		if check != nil {
+			check(a, n)
+		}
+		return
+	}
+	for _, schema := range a.path {
+		if a.g.listed[key(schema, name)] {
+			a.prefix(int(n.Location), schema)
+			a.facts.callsListed = true
+			return
+		}
+	}
+	a.refuseCall(name)
+}
+
+func (a *analysis) qualifiedCall(n *pg.FuncCall, schema, name string) {
+	switch {
+	case schema == "pg_catalog" && checkedFunctions[name] != nil:
+		checkedFunctions[name](a, n)
+	case schema == "pg_catalog" && (allowedFunctions[name] || n.Funcformat == pg.CoercionForm_COERCE_SQL_SYNTAX && !deniedFunctions[name]):
+	case a.g.listed[key(schema, name)]:
+		a.facts.callsListed = true
+	default:
+		a.refuseCall(schema + "." + name)
+	}
+}
+
+func (a *analysis) refuseCall(name string) {
+	if schemas := a.g.byName[name]; len(schemas) > 0 {
+		a.refuse("function_not_allowed", "function %s is not in the search path; write it as %s.%s", name, schemas[0], name)
+		return
+	}
+	a.refuse("function_not_allowed", "function %s may not be called here; use another one, or have it listed under functions in the connection", name)
+}
+
+// prefix qualifies the unqualified name at a place.
+func (a *analysis) prefix(at int, schema string) {
+	if _, ok := nameEnd(a.text, at, 1); !ok {
+		a.refuse("rewrite_failed", "a function name could not be found in the text; write it plainly as schema.function(…)")
+		return
+	}
+	a.edits = append(a.edits, edit{start: at, end: at, text: quoteIdent(schema) + "."})
+}
+
+// fieldName refuses a field that could be a function call in disguise: qualifier.name or (expression).name.
+func (a *analysis) fieldName(qualifier, name string) {
+	if !deniedFunctions[name] && len(a.g.catalog.functions[name]) == 0 {
+		return
+	}
+	if qualifier != "" && a.g.catalog.hasColumnNamed(name) {
+		a.facts.ambiguous = append(a.facts.ambiguous, [2]string{qualifier, name})
+		return
+	}
+	a.refuseField(name)
+}
+
+// ambiguousFields refuses alias.name where name is a function that may not be
+// called, unless every relation known by that alias has such a column.
+func (a *analysis) ambiguousFields() {
+	for _, pair := range a.facts.ambiguous {
+		found := 0
+		for _, u := range a.facts.uses {
+			if u.alias == pair[0] && u.rel != nil && u.rel.Column(pair[1]) != nil {
+				found++
+			}
+		}
+		if found == 0 || found != a.facts.aliases[pair[0]] {
+			a.refuseField(pair[1])
+		}
+	}
+}
+
+func (a *analysis) refuseField(name string) {
+	a.refuse("function_not_allowed", "a field named %s could call the function of that name, which may not be called here; name the column without an alias before it", name)
+}
+
+// sqlFunctions refuses the keyword functions of newer grammars when the
+// database has a function of that name: an older server would call it.
+func (a *analysis) sqlFunctions(names ...string) {
+	for _, name := range names {
+		if len(a.g.catalog.functions[name]) > 0 {
+			a.refuse("function_not_allowed", "%s is also a function of this database, so what is meant depends on the server's version; write it otherwise", name)
+		}
+	}
+}
+
+// operator refuses operators of the database's own: each is a function.
+// Those of extensions compute from their operands and pass.
+func (a *analysis) operator(names []string) {
+	if len(names) == 0 {
+		return
+	}
+	name := names[len(names)-1]
+	for _, o := range a.g.catalog.operators[name] {
+		if o.Extension == "" && (len(names) == 1 || names[0] == o.Schema) {
+			a.refuse("operator_not_allowed", "operator %s is defined by this database in schema %s and may not be used here; use a function or another operator", name, o.Schema)
+			return
+		}
+	}
+}
+
+// typeName refuses casts that call functions of the database.
+func (a *analysis) typeName(n *pg.TypeName) {
+	names := stringsOf(n.Names)
+	if len(names) == 0 {
+		a.unsupported("this type name")
+		return
+	}
+	if n.PctType {
+		a.unsupported("%TYPE")
+		return
+	}
+	name := names[len(names)-1]
+	for _, c := range a.g.catalog.casts[name] {
+		if c.Extension == "" {
+			a.refuse("operator_not_allowed", "a cast to type %s calls a function of this database and may not be used here", name)
+			return
+		}
+	}
+}
+
+// stringArgument is the constant text of an argument, through casts.
+func stringArgument(n *pg.Node) (string, bool) {
+	for n.GetTypeCast() != nil {
+		n = n.GetTypeCast().Arg
+	}
+	c := n.GetAConst()
+	if c == nil || c.Isnull || c.GetSval() == nil {
+		return "", false
+	}
+	return c.GetSval().Sval, true
+}
+
+// plainCall says whether a call is name(arguments) and nothing more.
+func plainCall(n *pg.FuncCall) bool {
+	return len(n.AggOrder) == 0 && n.AggFilter == nil && n.Over == nil && !n.AggStar && !n.AggDistinct && !n.FuncVariadic &&
+		!slices.ContainsFunc(n.Args, func(arg *pg.Node) bool { return arg.GetNamedArgExpr() != nil })
+}
+
+// callSetConfig allows what SET of the same would allow.
+func (a *analysis) callSetConfig(n *pg.FuncCall) {
+	if len(n.Args) == 3 && plainCall(n) && a.onlyCall {
+		name, okName := stringArgument(n.Args[0])
+		value, okValue := stringArgument(n.Args[1])
+		local := n.Args[2].GetAConst().GetBoolval()
+		if okName && okValue && n.Args[2].GetAConst() != nil {
+			a.setting(strings.ToLower(name), value, splitSearchPath(value), local.GetBoolval())
+			return
+		}
+	}
+	a.refuse("setting_not_allowed", "set_config is allowed only as select set_config('name', 'value', true or false) with constants; use SET")
+}
+
+// callCurrentSetting allows reading the settings that may be shown.
+func (a *analysis) callCurrentSetting(n *pg.FuncCall) {
+	if len(n.Args) >= 1 && plainCall(n) {
+		if name, ok := stringArgument(n.Args[0]); ok {
+			a.showSetting(strings.ToLower(name))
+			return
+		}
+	}
+	a.refuse("setting_not_allowed", "current_setting is allowed only with a constant name of a setting")
+}
+
+// callSequence allows sequence functions on a constant name.
+func (a *analysis) callSequence(n *pg.FuncCall) {
+	if len(n.Args) == 0 || !plainCall(n) {
+		a.refuse("function_not_allowed", "a sequence function needs a constant name; write nextval('schema.sequence')")
+		return
+	}
+	text, ok := stringArgument(n.Args[0])
+	parts, okParts := splitName(text)
+	if !ok || !okParts || len(parts) > 2 {
+		a.refuse("function_not_allowed", "a sequence function needs a constant name; write nextval('schema.sequence')")
+		return
+	}
+	r := &pg.RangeVar{Relname: parts[len(parts)-1], Inh: true}
+	if len(parts) == 2 {
+		r.Schemaname = parts[0]
+	}
+	t, ok := a.resolve(r)
+	if !ok {
+		return
+	}
+	if t.rel != nil && t.rel.Kind != "S" || t.system {
+		a.refuse("function_not_allowed", "%s is not a sequence", text)
+		return
+	}
+	if r.Schemaname == "" {
+		a.qualifySequence(n.Args[0], t)
+	}
+	verb := "update"
+	if n.Funcname[len(n.Funcname)-1].GetString_().GetSval() == "currval" {
+		verb = "select"
+	}
+	a.facts.verbs = append(a.facts.verbs, policies.Effect{Verb: verb, Object: t.object()})
+}
+
+// qualifySequence replaces the constant by the qualified name.
+func (a *analysis) qualifySequence(arg *pg.Node, t target) {
+	for arg.GetTypeCast() != nil {
+		arg = arg.GetTypeCast().Arg
+	}
+	start := int(arg.GetAConst().Location)
+	l := lexer{s: a.text, at: start}
+	tok, more := l.next()
+	if !more || tok.kind != tokString || tok.start != start {
+		a.refuse("rewrite_failed", "the name of a sequence could not be found in the text; write it plainly as 'schema.sequence'")
+		return
+	}
+	a.edits = append(a.edits, edit{start: tok.start, end: tok.end, text: quoteLiteral(quoteQualified(t.schema, t.name)), names: true})
+}
+
+// splitName takes a name as regclass reads it apart: dots, quotes and case folding.
+func splitName(s string) ([]string, bool) {
+	s = strings.TrimSpace(s)
+	if strings.HasPrefix(strings.ToLower(s), `u&`) || s == "" {
+		return nil, false
+	}
+	var names []string
+	l := lexer{s: s}
+	for {
+		t, more := l.next()
+		if !more || t.kind != tokWord {
+			return nil, false
+		}
+		names = append(names, foldIdent(s[t.start:t.end]))
+		t, more = l.next()
+		if !more {
+			return names, true
+		}
+		if t.kind != tokDot {
+			return nil, false
+		}
+	}
+}
+
+// foldIdent is what an identifier of the text means.
+func foldIdent(s string) string {
+	if strings.HasPrefix(s, `"`) {
+		return strings.ReplaceAll(strings.Trim(s, `"`), `""`, `"`)
+	}
+	var b strings.Builder
+	for _, c := range s {
+		if c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		b.WriteRune(c)
+	}
+	return b.String()
+}
+
+// callNotify is NOTIFY with another spelling.
+func (a *analysis) callNotify(n *pg.FuncCall) {
+	if len(n.Args) == 2 && plainCall(n) {
+		if channel, ok := stringArgument(n.Args[0]); ok {
+			a.facts.verbs = append(a.facts.verbs, policies.Effect{Verb: "notify", Object: channel})
+			return
+		}
+	}
+	a.refuse("function_not_allowed", "pg_notify needs a constant channel; write pg_notify('channel', …)")
+}

@@ -1,0 +1,239 @@
+package sqlguard
+
+import (
+	"slices"
+
+	pg "github.com/pganalyze/pg_query_go/v6"
+
+	"github.com/sallyport-dev/sallyport/policies"
+)
+
+func (a *analysis) unsupported(what string) {
+	a.refuse("unsupported_statement", "%s is not supported; write it with plain SELECT, INSERT, UPDATE or DELETE", what)
+}
+
+// visitBelow is visit for use with children.
+func (a *analysis) visitBelow(m any) { a.visit(m) }
+
+// visit understands one node of a query and everything below it. It is an
+// allow-list: a node that is not named here refuses the text.
+func (a *analysis) visit(m any) {
+	if a.refusal != nil {
+		return
+	}
+	switch n := m.(type) {
+	case *pg.SelectStmt:
+		a.selectStmt(n, false)
+	case *pg.InsertStmt:
+		a.insert(n)
+	case *pg.UpdateStmt:
+		a.update(n)
+	case *pg.DeleteStmt:
+		a.delete(n)
+	case *pg.MergeStmt:
+		a.merge(n)
+	case *pg.RangeVar:
+		a.read(n)
+	case *pg.WithClause:
+		// withQueries has been there.
+	case *pg.ColumnRef:
+		a.columnRef(n)
+	case *pg.ParamRef:
+		a.facts.params = append(a.facts.params, int(n.Number))
+	case *pg.FuncCall:
+		a.funcCall(n)
+		children(n, a.visitBelow)
+	case *pg.A_Indirection:
+		a.fieldSelection(n)
+		children(n, a.visitBelow)
+	case *pg.A_Expr:
+		a.operator(stringsOf(n.Name))
+		children(n, a.visitBelow)
+	case *pg.SubLink:
+		a.operator(stringsOf(n.OperName))
+		children(n, a.visitBelow)
+	case *pg.SortBy:
+		a.operator(stringsOf(n.UseOp))
+		children(n, a.visitBelow)
+	case *pg.TypeName:
+		a.typeName(n)
+		children(n, a.visitBelow)
+	case *pg.JoinExpr:
+		a.facts.natural = a.facts.natural || n.IsNatural
+		a.alias(n.Alias)
+		a.alias(n.JoinUsingAlias)
+		for _, name := range stringsOf(n.UsingClause) {
+			a.facts.columns = append(a.facts.columns, columnRef{names: []string{name}, location: -1})
+		}
+		children(n, a.visitBelow)
+	case *pg.RangeSubselect:
+		a.alias(n.Alias)
+		children(n, a.visitBelow)
+	case *pg.RangeFunction:
+		a.alias(n.Alias)
+		children(n, a.visitBelow)
+	case *pg.RangeTableFunc:
+		a.alias(n.Alias)
+		children(n, a.visitBelow)
+	case *pg.JsonTable:
+		a.alias(n.Alias)
+		a.sqlFunctions("json_table")
+		children(n, a.visitBelow)
+	case *pg.RangeTableSample:
+		a.sample(n)
+	case *pg.JsonFuncExpr:
+		a.sqlFunctions("json_exists", "json_query", "json_value")
+		children(n, a.visitBelow)
+	case *pg.JsonParseExpr, *pg.JsonScalarExpr, *pg.JsonSerializeExpr, *pg.JsonObjectConstructor, *pg.JsonArrayConstructor,
+		*pg.JsonArrayQueryConstructor, *pg.JsonObjectAgg, *pg.JsonArrayAgg:
+		a.sqlFunctions("json", "json_scalar", "json_serialize", "json_object", "json_array", "json_objectagg", "json_arrayagg")
+		children(m, a.visitBelow)
+	case *pg.MergeSupportFunc:
+		a.sqlFunctions("merge_action")
+	case *pg.Alias, *pg.A_Star, *pg.A_Indices, *pg.A_Const, *pg.A_ArrayExpr, *pg.ResTarget, *pg.MultiAssignRef,
+		*pg.BoolExpr, *pg.CaseExpr, *pg.CaseWhen, *pg.CoalesceExpr, *pg.MinMaxExpr, *pg.NullTest, *pg.BooleanTest,
+		*pg.RowExpr, *pg.GroupingSet, *pg.GroupingFunc, *pg.CollateClause, *pg.NamedArgExpr, *pg.SQLValueFunction,
+		*pg.TypeCast, *pg.XmlExpr, *pg.XmlSerialize, *pg.SetToDefault, *pg.CurrentOfExpr, *pg.WindowDef,
+		*pg.RangeTableFuncCol, *pg.ColumnDef, *pg.InferClause, *pg.IndexElem, *pg.OnConflictClause, *pg.MergeWhenClause,
+		*pg.List, *pg.String, *pg.Integer, *pg.Float, *pg.Boolean, *pg.BitString,
+		*pg.JsonOutput, *pg.JsonReturning, *pg.JsonFormat, *pg.JsonValueExpr, *pg.JsonKeyValue, *pg.JsonAggConstructor,
+		*pg.JsonIsPredicate, *pg.JsonArgument, *pg.JsonBehavior, *pg.JsonTableColumn, *pg.JsonTablePathSpec,
+		*pg.CTESearchClause, *pg.CTECycleClause:
+		children(m, a.visitBelow)
+	default:
+		a.unsupported("a part of this statement")
+	}
+}
+
+func (a *analysis) alias(alias *pg.Alias) {
+	if alias == nil {
+		return
+	}
+	a.facts.aliases[alias.Aliasname]++
+	if len(alias.Colnames) > 0 {
+		a.facts.aliasColumns = true
+	}
+}
+
+// selectStmt understands a SELECT, VALUES or TABLE. into allows INTO, for the outermost one.
+func (a *analysis) selectStmt(n *pg.SelectStmt, outermost bool) {
+	if n.IntoClause != nil && !outermost {
+		a.unsupported("SELECT INTO inside another statement")
+		return
+	}
+	if n.Op != pg.SetOperation_SETOP_NONE {
+		a.facts.setOperation = true
+	}
+	a.withQueries(n.WithClause, func() {
+		before := len(a.facts.uses)
+		a.selectList(n.TargetList, outermost)
+		for _, list := range [][]*pg.Node{n.DistinctClause, n.FromClause, n.GroupClause, n.WindowClause, n.ValuesLists, n.SortClause} {
+			a.visitAll(list)
+		}
+		for _, one := range []*pg.Node{n.WhereClause, n.HavingClause, n.LimitOffset, n.LimitCount} {
+			a.visitNode(one)
+		}
+		if n.Larg != nil {
+			a.selectStmt(n.Larg, false)
+		}
+		if n.Rarg != nil {
+			a.selectStmt(n.Rarg, false)
+		}
+		a.locks(n, a.facts.uses[before:])
+		a.groupByKey(n)
+		a.tableCommand(n)
+	})
+}
+
+func (a *analysis) visitAll(list []*pg.Node) {
+	for _, n := range list {
+		a.visitNode(n)
+	}
+}
+
+func (a *analysis) visitNode(n *pg.Node) {
+	if in := inner(n); in != nil {
+		a.visit(in)
+	}
+}
+
+// selectList visits a select list and notes where its stars are.
+func (a *analysis) selectList(list []*pg.Node, outermost bool) {
+	for _, n := range list {
+		if isStar(n.GetResTarget().GetVal()) {
+			if outermost {
+				a.facts.topStar = true
+			} else {
+				a.facts.star = true
+			}
+		}
+		a.visitNode(n)
+	}
+}
+
+func isStar(n *pg.Node) bool {
+	fields := n.GetColumnRef().GetFields()
+	return len(fields) > 0 && fields[len(fields)-1].GetAStar() != nil
+}
+
+// locks adds the effect of FOR UPDATE and its like to every relation below the
+// SELECT: which ones are meant is not worth resolving, and none goes missing.
+func (a *analysis) locks(n *pg.SelectStmt, uses []*use) {
+	for _, l := range n.LockingClause {
+		for _, r := range l.GetLockingClause().GetLockedRels() {
+			a.bare[int(r.GetRangeVar().GetLocation())] = true
+		}
+		for _, u := range uses {
+			if u.object != "" && !u.locked {
+				u.locked = true
+				u.verbs = append(u.verbs, policies.Effect{Verb: "lock", Object: u.object})
+			}
+		}
+	}
+}
+
+// columnRef notes a column reference and refuses function calls that are written as one.
+func (a *analysis) columnRef(n *pg.ColumnRef) {
+	names := make([]string, len(n.Fields))
+	for i, f := range n.Fields {
+		if s := f.GetString_(); s != nil {
+			names[i] = s.Sval
+		}
+	}
+	if len(names) == 0 {
+		a.unsupported("this column reference")
+		return
+	}
+	ref := columnRef{names: names, location: int(n.Location)}
+	a.facts.columns = append(a.facts.columns, ref)
+	if len(names) > 1 && ref.last() != "" {
+		a.fieldName(ref.qualifier(), ref.last())
+	}
+}
+
+// fieldSelection notes (expression).field, which may also call a function of that name.
+func (a *analysis) fieldSelection(n *pg.A_Indirection) {
+	for _, f := range n.Indirection {
+		if s := f.GetString_(); s != nil {
+			a.facts.indirection = true
+			a.fieldName("", s.Sval)
+			a.facts.columns = append(a.facts.columns, columnRef{names: []string{s.Sval}, location: -1})
+		} else if f.GetAStar() != nil {
+			a.facts.indirection, a.facts.star = true, true
+		}
+	}
+}
+
+// sample understands TABLESAMPLE, which only tables have.
+func (a *analysis) sample(n *pg.RangeTableSample) {
+	before := len(a.facts.uses)
+	children(n, a.visitBelow)
+	if method := stringsOf(n.Method); !slices.Equal(method, []string{"system"}) && !slices.Equal(method, []string{"bernoulli"}) {
+		a.refuse("function_not_allowed", "only the sampling methods system and bernoulli are allowed")
+	}
+	for _, u := range a.facts.uses[before:] {
+		if u.masked != nil {
+			a.refuse("masked_tablesample", "TABLESAMPLE on %s, which has masked columns, is not supported; use WHERE random() < 0.01 instead", u.schema+"."+u.name)
+		}
+	}
+}

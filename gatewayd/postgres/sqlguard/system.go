@@ -1,0 +1,84 @@
+package sqlguard
+
+import "strings"
+
+// secretSystemColumns are columns of system catalogs that show other sessions'
+// statements or passwords. They are masked on every connection.
+var secretSystemColumns = map[string]string{
+	"pg_stat_activity": "query",
+	"pg_subscription":  "subconninfo",
+}
+
+// secretSettings are settings whose values name files, commands or passwords.
+const secretSettings = `(select * from pg_catalog.pg_settings as sallyport_source where pg_catalog.strpos(sallyport_source.name, '.') operator(pg_catalog.=) 0` +
+	` and not (sallyport_source.name operator(pg_catalog.~) '(_conninfo|_command|_file|_directory|passphrase|_cmd)' ))`
+
+// maskSystem masks what the system catalogs would show of others.
+func maskSystem(cat *Catalog, masked map[string]*maskedRelation) {
+	for name, column := range secretSystemColumns {
+		rel := cat.Relation("pg_catalog", name)
+		if rel == nil || rel.Column(column) == nil {
+			continue
+		}
+		masked[key("pg_catalog", name)] = &maskedRelation{
+			rel: rel, system: true,
+			masks: map[string]string{column: "'****'::pg_catalog.text"}, with: map[string]string{column: "redact"},
+		}
+	}
+	masked[key("pg_catalog", "pg_settings")] = &maskedRelation{
+		rel: &Relation{Schema: "pg_catalog", Name: "pg_settings"}, system: true, query: secretSettings,
+	}
+}
+
+// settableSettings may be changed by SET. A value list restricts what to.
+var settableSettings = map[string][]string{
+	"application_name": nil, "bytea_output": nil, "check_function_bodies": nil, "constraint_exclusion": nil,
+	"cursor_tuple_fraction": nil, "datestyle": nil, "default_table_access_method": nil, "default_tablespace": nil,
+	"default_toast_compression": nil, "default_transaction_deferrable": nil, "default_transaction_isolation": nil,
+	"default_transaction_read_only": nil, "enable_async_append": nil, "enable_bitmapscan": nil, "enable_gathermerge": nil,
+	"enable_hashagg": nil, "enable_hashjoin": nil, "enable_incremental_sort": nil, "enable_indexonlyscan": nil,
+	"enable_indexscan": nil, "enable_material": nil, "enable_memoize": nil, "enable_mergejoin": nil, "enable_nestloop": nil,
+	"enable_parallel_append": nil, "enable_parallel_hash": nil, "enable_partition_pruning": nil,
+	"enable_partitionwise_aggregate": nil, "enable_partitionwise_join": nil, "enable_seqscan": nil, "enable_sort": nil,
+	"enable_tidscan": nil, "extra_float_digits": nil, "from_collapse_limit": nil, "geqo": nil, "geqo_threshold": nil,
+	"gin_fuzzy_search_limit": nil, "hash_mem_multiplier": nil, "idle_in_transaction_session_timeout": nil,
+	"idle_session_timeout": nil, "intervalstyle": nil, "jit": nil, "join_collapse_limit": nil, "lc_monetary": nil,
+	"lc_numeric": nil, "lc_time": nil, "lock_timeout": nil, "maintenance_work_mem": nil,
+	"max_parallel_maintenance_workers": nil, "max_parallel_workers": nil, "max_parallel_workers_per_gather": nil,
+	"min_parallel_index_scan_size": nil, "min_parallel_table_scan_size": nil, "parallel_leader_participation": nil,
+	"parallel_setup_cost": nil, "parallel_tuple_cost": nil, "plan_cache_mode": nil, "quote_all_identifiers": nil,
+	"random_page_cost": nil, "row_security": nil, "search_path": nil, "seq_page_cost": nil, "statement_timeout": nil,
+	"synchronize_seqscans": nil, "synchronous_commit": nil, "tcp_keepalives_count": nil, "tcp_keepalives_idle": nil,
+	"tcp_keepalives_interval": nil, "tcp_user_timeout": nil, "temp_buffers": nil, "timezone": nil,
+	"transaction_deferrable": nil, "transaction_isolation": nil, "transaction_read_only": nil, "transaction_timeout": nil,
+	"vacuum_cost_delay": nil, "vacuum_cost_limit": nil, "work_mem": nil, "xmlbinary": nil, "xmloption": nil,
+	"default_text_search_config": nil, "effective_cache_size": nil, "effective_io_concurrency": nil,
+	"client_min_messages":         {"error", "warning", "notice", "info"},
+	"client_encoding":             {"utf8", "utf-8", "unicode"},
+	"standard_conforming_strings": {"on", "true", "yes", "1"},
+	"escape_string_warning":       {"on", "off", "true", "false"},
+	"transform_null_equals":       {"off", "false", "no", "0"},
+}
+
+// shownSettings may be read by SHOW beside those that may be set.
+var shownSettings = wordSet(`server_version server_version_num server_encoding is_superuser session_authorization
+	integer_datetimes max_identifier_length max_index_keys block_size wal_level in_hot_standby lc_collate lc_ctype
+	lc_messages max_connections default_with_oids role max_function_args segment_size data_checksums
+	array_nulls backslash_quote shared_buffers port listen_addresses max_wal_size autovacuum log_timezone
+	password_encryption ssl huge_pages hot_standby wal_block_size max_prepared_transactions max_locks_per_transaction
+	track_activities track_counts track_io_timing fsync full_page_writes max_worker_processes superuser_reserved_connections
+	archive_mode recovery_target_timeline timezone_abbreviations icu_validation_level`)
+
+// settingAllowed says whether a setting may be given a value.
+func settingAllowed(name, value string) bool {
+	allowed, known := settableSettings[name]
+	if !known || allowed == nil {
+		return known
+	}
+	for _, v := range allowed {
+		if strings.EqualFold(v, value) {
+			return true
+		}
+	}
+	return false
+}

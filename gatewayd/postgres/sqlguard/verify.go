@@ -1,0 +1,92 @@
+package sqlguard
+
+import (
+	"fmt"
+
+	pg "github.com/pganalyze/pg_query_go/v6"
+)
+
+// verify parses the rewritten text and compares it with what was intended: as
+// many statements of the same kinds, every relation qualified or a name that
+// was understood to be bare, and no masked relation but inside the generated
+// sub-selects or where it is written to.
+func (a *analysis) verify(tree *pg.ParseResult, rewritten string, edits []edit) error {
+	if reason := prescan(rewritten); reason != "" {
+		return fmt.Errorf("the masks make the text too deep: %s", reason)
+	}
+	again, err := pg.Parse(rewritten)
+	if err != nil {
+		return fmt.Errorf("the result does not parse (%s)", parseErrorText(err))
+	}
+	if len(again.Stmts) != len(tree.Stmts) {
+		return fmt.Errorf("the result has %d statements instead of %d", len(again.Stmts), len(tree.Stmts))
+	}
+	generated := generatedRanges(edits)
+	splices := 0
+	for i, stmt := range again.Stmts {
+		was, is := inner(tree.Stmts[i].Stmt), inner(stmt.Stmt)
+		if fmt.Sprintf("%T", was) != fmt.Sprintf("%T", is) {
+			return fmt.Errorf("statement %d changed its kind", i+1)
+		}
+		descend(is, func(m any) bool {
+			r, ok := m.(*pg.RangeVar)
+			if !ok || err != nil {
+				return err == nil
+			}
+			inside, at := a.origin(int(r.Location), generated, edits)
+			if inside {
+				splices++
+				return true
+			}
+			err = a.verifyRelation(r, at)
+			return err == nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	want := 0
+	for _, e := range edits {
+		if e.sub {
+			want++
+		}
+	}
+	if splices != want {
+		return fmt.Errorf("%d masked relations were written and %d arrived", want, splices)
+	}
+	return nil
+}
+
+// origin says whether a place of the result is inside a generated sub-select, else where it was in the input.
+func (a *analysis) origin(at int, generated []token, edits []edit) (inside bool, was int) {
+	shift := 0
+	for i, g := range generated {
+		if at < g.start {
+			break
+		}
+		if at < g.end && at >= g.start && g.start != g.end {
+			if edits[i].sub {
+				return true, 0
+			}
+			return false, edits[i].start
+		}
+		shift += len(edits[i].text) - (edits[i].end - edits[i].start)
+	}
+	return false, at - shift
+}
+
+func (a *analysis) verifyRelation(r *pg.RangeVar, at int) error {
+	switch {
+	case r.Schemaname == "" && a.bare[at]:
+		return nil
+	case r.Schemaname == "":
+		return fmt.Errorf("relation %q is left without a schema", r.Relname)
+	case a.kept[at]:
+		return nil
+	}
+	k := key(r.Schemaname, r.Relname)
+	if a.g.masked[k] != nil || a.g.blocked[k] != "" && !a.kept[at] {
+		return fmt.Errorf("relation %s.%s would be read without its masks", r.Schemaname, r.Relname)
+	}
+	return nil
+}
