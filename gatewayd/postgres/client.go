@@ -1,0 +1,647 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/jackc/pgproto3/v2"
+
+	"github.com/sallyport-dev/sallyport/gatewayd"
+	"github.com/sallyport-dev/sallyport/gatewayd/postgres/sqlguard"
+)
+
+const (
+	outLimit   = 256 << 10 // how much is gathered before it is written to the target
+	streamFrom = 64 << 10  // a longer CopyData message is passed on in pieces
+)
+
+// serve reads what the client sends until the session ends.
+func (s *session) serve() error {
+	for {
+		if !s.in.ready() || len(s.out) > outLimit {
+			if err := s.flush(); err != nil {
+				return err
+			}
+		}
+		if s.stopping.Load() {
+			return context.Cause(s.core.Context())
+		}
+		kind, length, err := s.in.header()
+		if err != nil {
+			return readError(err)
+		}
+		if kind == 'd' && length > streamFrom {
+			err = s.copyStream(length)
+		} else {
+			var f frame
+			if f, err = s.in.next(); err != nil {
+				return readError(err)
+			}
+			err = s.receive(f)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// receive handles one message of the client's.
+func (s *session) receive(f frame) error {
+	switch {
+	case f.kind == 'X':
+		if err := s.flush(); err != nil {
+			return err
+		}
+		return errTerminated
+	case f.kind == 'd' || f.kind == 'c' || f.kind == 'f':
+		return s.copyMessage(f)
+	case s.isCopying():
+		return s.duringCopy(f)
+	case f.kind == 'S':
+		return s.sync()
+	case s.dropping || s.skippingNow():
+		return nil
+	}
+	switch f.kind {
+	case 'Q':
+		return s.query(f)
+	case 'P':
+		return s.parse(f)
+	case 'B':
+		return s.bind(f)
+	case 'D':
+		return s.describe(f)
+	case 'E':
+		return s.execute(f)
+	case 'C':
+		return s.close(f)
+	case 'H':
+		s.out = append(s.out, flushMessage...)
+		return s.flush()
+	case 'F':
+		return s.refuseNow("(a FunctionCall message)", "function_call_unsupported", "FunctionCall messages are not supported: write select function(…)")
+	}
+	return s.refuseNow(fmt.Sprintf("(a message of type %q)", f.kind), "message_unsupported", fmt.Sprintf("messages of type %q are not supported", f.kind))
+}
+
+// send queues a message for the target unless the target would ignore it.
+func (s *session) send(e *entry, raw []byte) {
+	e.group = s.group
+	if e.kind != 'S' && e.kind != 'Q' {
+		s.open = true
+	}
+	if s.push(e) {
+		s.out = append(s.out, raw...)
+	}
+}
+
+// flush makes what was started durable and writes what is queued to the target.
+func (s *session) flush() error {
+	if len(s.out) == 0 {
+		return nil
+	}
+	for _, st := range s.unrecorded {
+		if st.recorded {
+			continue
+		}
+		if err := s.core.Event("parse", st.understood.Recorded); err != nil {
+			s.core.Cut("recording_unavailable", "the session can no longer be recorded")
+			return err
+		}
+		st.recorded, s.durable = true, false
+	}
+	s.unrecorded = s.unrecorded[:0]
+	if !s.durable {
+		if err := s.core.Barrier(s.core.Context()); err != nil {
+			return err
+		}
+		s.durable = true
+	}
+	s.sending.Lock() // a cancel request on its way is for what was sent before
+	s.sending.Unlock()
+	err := s.writeTarget(s.out)
+	s.out = s.out[:0]
+	if cap(s.out) > 4*outLimit {
+		s.out = nil
+	}
+	return err
+}
+
+// writeTarget writes, and notices a client that dies while the target takes nothing.
+func (s *session) writeTarget(b []byte) error {
+	s.midFrame = true
+	if len(b) > 32<<10 {
+		defer s.watch()()
+	}
+	if _, err := s.back.conn.Write(b); err != nil {
+		if cause := context.Cause(s.core.Context()); cause != nil {
+			return cause
+		}
+		return fmt.Errorf("%w: %w", errTargetGone, err)
+	}
+	s.midFrame = false
+	return nil
+}
+
+// settle waits until the target has answered everything that was sent.
+func (s *session) settle() error {
+	if s.open {
+		s.out = append(s.out, flushMessage...)
+	}
+	if err := s.flush(); err != nil {
+		return err
+	}
+	return s.await(func() bool { return len(s.pending) == 0 })
+}
+
+// sync ends a group of messages.
+func (s *session) sync() error {
+	s.dropping = false
+	s.send(&entry{kind: 'S'}, syncMessage)
+	s.group++
+	s.open = false
+	return s.flush()
+}
+
+// plan understands and decides a text as it means now.
+func (s *session) plan(text string) (*gatewayd.Plan, *sqlguard.Statement, error) {
+	if err := s.current(); err != nil {
+		return nil, nil, err
+	}
+	s.mu.Lock()
+	g, scope := s.guard, s.scope
+	s.mu.Unlock()
+	p, err := s.core.Plan(gatewayd.Statement{Text: text, Scope: g.key + scope.Key()}, func(text string) gatewayd.Understood {
+		return understand(g.Guard, text, scope)
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return p, p.Payload.(*sqlguard.Statement), nil
+}
+
+// understand is the classifier of this engine.
+func understand(g *sqlguard.Guard, text string, scope sqlguard.Scope) gatewayd.Understood {
+	st := g.Understand(text, scope)
+	u := gatewayd.Understood{Command: st.Command, Recorded: st.Recorded, Payload: &st}
+	if st.Rewritten != text {
+		u.Sent = st.RecordedRewritten
+	}
+	return u
+}
+
+// current sees to it that scope and catalog are those that the next statement will meet.
+func (s *session) current() error {
+	if s.shifting() {
+		if err := s.settle(); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	again, catalog := (s.dirty || s.stale) && s.status != 'E', s.stale
+	s.mu.Unlock()
+	if !again {
+		return nil
+	}
+	return s.refresh(catalog)
+}
+
+// query handles a simple Query.
+func (s *session) query(f frame) error {
+	text, err := parseQuery(f.body())
+	if err != nil {
+		return err
+	}
+	if s.open { // only when all is answered is it known whether the target ignores this
+		if err := s.settle(); err != nil {
+			return err
+		}
+		if s.skippingNow() {
+			return nil
+		}
+	}
+	plan, understood, err := s.examine(text)
+	if err != nil {
+		return s.denyQuery(err)
+	}
+	command, err := s.core.Start(s.core.Context(), plan, gatewayd.Args{})
+	if err != nil {
+		return s.denyQuery(err)
+	}
+	s.durable = false
+	e := &entry{kind: 'Q', command: command, understood: understood, parts: understood.Parts, shifts: s.shifts(understood.Parts)}
+	s.send(e, encode(nil, &pgproto3.Query{String: understood.Rewritten}))
+	s.group++
+	s.open = false
+	if err := s.flush(); err != nil {
+		return err
+	}
+	return s.awaitCopy(e)
+}
+
+// examine checks a text's encoding and plans it.
+func (s *session) examine(text string) (*gatewayd.Plan, *sqlguard.Statement, error) {
+	if !utf8.ValidString(text) {
+		return nil, nil, &failure{code: "22021", message: "the statement is not valid UTF-8"}
+	}
+	return s.plan(text)
+}
+
+// shifts says whether statements may change what later ones mean.
+func (s *session) shifts(parts []sqlguard.Part) bool {
+	s.mu.Lock()
+	touched := s.touched
+	s.mu.Unlock()
+	for _, p := range parts {
+		switch p.Kind {
+		case sqlguard.KindCommit, sqlguard.KindRollback, sqlguard.KindRollbackTo:
+			if touched {
+				return true
+			}
+		default:
+			if scope, _ := effect(p); scope || renames(p) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// parse handles Parse: the statement is decided here for the first time.
+func (s *session) parse(f frame) error {
+	m, err := parseParse(f.body())
+	if err != nil {
+		return err
+	}
+	_, understood, err := s.examine(m.Query)
+	if err != nil {
+		return s.deny(err)
+	}
+	st := &statement{name: m.Name, text: m.Query, group: s.group, understood: understood, types: m.ParameterOIDs}
+	m.Query = understood.Rewritten
+	e := &entry{kind: 'P', statement: st, understood: understood}
+	e.undo = s.note(s.statements, m.Name, st)
+	s.unrecorded = append(s.unrecorded, st)
+	s.send(e, encode(nil, m))
+	return nil
+}
+
+// note sets a name and returns what takes that back, unless it was set anew meanwhile.
+func (s *session) note(names map[string]*statement, name string, st *statement) (undo func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := names[name]
+	set(names, name, st)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if names[name] == st {
+			set(names, name, before)
+		}
+	}
+}
+
+func set(names map[string]*statement, name string, st *statement) {
+	if st == nil {
+		delete(names, name)
+	} else {
+		names[name] = st
+	}
+}
+
+// lookup finds what a statement's name means at the target. A Parse of an
+// earlier group may have failed there and left an older statement of that name:
+// then the answer is awaited first.
+func (s *session) lookup(name string) (*statement, error) {
+	find := func() (st *statement, sure bool) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		st = s.statements[name]
+		return st, st != nil && (st.confirmed || st.group == s.group) || len(s.pending) == 0
+	}
+	st, sure := find()
+	if sure && !s.shifting() {
+		return st, nil
+	}
+	if err := s.settle(); err != nil {
+		return nil, err
+	}
+	st, _ = find()
+	return st, nil
+}
+
+func (s *session) lookupPortal(name string) (*portal, error) {
+	find := func() (p *portal, sure bool) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		p = s.portals[name]
+		return p, p != nil && (p.confirmed || p.group == s.group) || len(s.pending) == 0
+	}
+	p, sure := find()
+	if sure && !s.shifting() {
+		return p, nil
+	}
+	if err := s.settle(); err != nil {
+		return nil, err
+	}
+	p, _ = find()
+	return p, nil
+}
+
+// bind handles Bind.
+func (s *session) bind(f frame) error {
+	m, err := parseBind(f.body())
+	if err != nil {
+		return err
+	}
+	raw := append([]byte(nil), f.raw...)
+	st, err := s.lookup(m.PreparedStatement)
+	if err != nil {
+		return err
+	}
+	if s.skippingNow() {
+		return nil
+	}
+	if st == nil {
+		return s.deny(&failure{code: "26000", message: fmt.Sprintf("prepared statement %q does not exist", m.PreparedStatement)})
+	}
+	p := &portal{group: s.group, statement: st, formats: m.ResultFormatCodes}
+	p.parameters = s.recordable(m, st)
+	e := &entry{kind: 'B', statement: st, understood: st.understood, portal: p}
+	e.undo = s.notePortal(m.DestinationPortal, p)
+	s.send(e, raw)
+	return nil
+}
+
+func (s *session) notePortal(name string, p *portal) (undo func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.portals[name]
+	setPortal(s.portals, name, p)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.portals[name] == p {
+			setPortal(s.portals, name, before)
+		}
+	}
+}
+
+func setPortal(portals map[string]*portal, name string, p *portal) {
+	if p == nil {
+		delete(portals, name)
+	} else {
+		portals[name] = p
+	}
+}
+
+// execute handles Execute: the statement is decided again, as it means now.
+func (s *session) execute(f frame) error {
+	name, err := parseExecute(f.body())
+	if err != nil {
+		return err
+	}
+	raw := append([]byte(nil), f.raw...)
+	p, err := s.lookupPortal(name)
+	if err != nil {
+		return err
+	}
+	if s.skippingNow() {
+		return nil
+	}
+	if p == nil {
+		return s.deny(&failure{code: "34000", message: fmt.Sprintf("portal %q does not exist", name)})
+	}
+	plan, understood, err := s.plan(p.statement.text)
+	if err != nil {
+		return s.deny(err)
+	}
+	if understood.Rewritten != p.statement.understood.Rewritten {
+		return s.deny(&failure{code: "26000", message: fmt.Sprintf("prepared statement %q means something else now: the schema or the search path has changed; prepare it again", p.statement.name)})
+	}
+	command, err := s.core.Start(s.core.Context(), plan, gatewayd.Args{Parameters: p.parameters})
+	if err != nil {
+		return s.deny(err)
+	}
+	p.statement.recorded, s.durable = true, false
+	e := &entry{kind: 'E', command: command, statement: p.statement, understood: understood, portal: p,
+		parts: understood.Parts, shifts: s.shifts(understood.Parts)}
+	s.send(e, raw)
+	return s.awaitCopy(e)
+}
+
+// describe handles Describe. A name that only the target knows, a cursor say, is the target's to answer.
+func (s *session) describe(f frame) error {
+	t, err := parseTarget(f.body())
+	if err != nil {
+		return err
+	}
+	raw := append([]byte(nil), f.raw...)
+	e := &entry{kind: 'D'}
+	if t.kind == 'S' {
+		e.statement, err = s.lookup(t.name)
+	} else if e.portal, err = s.lookupPortal(t.name); e.portal != nil {
+		e.statement = e.portal.statement
+	}
+	if err != nil {
+		return err
+	}
+	if e.statement != nil {
+		e.understood = e.statement.understood
+	}
+	s.send(e, raw)
+	return nil
+}
+
+// close handles Close.
+func (s *session) close(f frame) error {
+	t, err := parseTarget(f.body())
+	if err != nil {
+		return err
+	}
+	e := &entry{kind: 'C'}
+	if t.kind == 'S' {
+		e.undo = s.note(s.statements, t.name, nil)
+	} else {
+		e.undo = s.notePortal(t.name, nil)
+	}
+	s.send(e, f.raw)
+	return nil
+}
+
+// deny puts the poison in the place of a message of the extended protocol: the
+// target itself fails there, rolls back and skips to Sync. Errors that are no
+// denial end the session.
+func (s *session) deny(err error) error {
+	f, err := asFailure(err)
+	if err != nil {
+		return err
+	}
+	s.dropping = true
+	s.durable = false // a denial is durable before the client hears of it
+	s.send(&entry{kind: kindPoison, poison: f}, encode(nil, &pgproto3.Execute{Portal: s.poison}))
+	return nil
+}
+
+// denyQuery is deny for a simple Query, which is its own Sync.
+func (s *session) denyQuery(err error) error {
+	if err := s.deny(err); err != nil {
+		return err
+	}
+	return s.sync()
+}
+
+// refuseNow denies a message that is answered like a simple Query.
+func (s *session) refuseNow(what, rule, reason string) error {
+	if s.open {
+		if err := s.settle(); err != nil {
+			return err
+		}
+		if s.skippingNow() {
+			return nil
+		}
+	}
+	return s.denyQuery(s.core.Refuse(what, rule, reason))
+}
+
+// asFailure is the error that the client gets for a denial. Anything else ends the session.
+func asFailure(err error) (*failure, error) {
+	var denied *gatewayd.Denied
+	if errors.As(err, &denied) {
+		return &failure{code: "42501", message: denied.Error(), hint: denied.Next}, nil
+	}
+	var f *failure
+	if errors.As(err, &f) {
+		return f, nil
+	}
+	return nil, err
+}
+
+func (s *session) isCopying() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.copying
+}
+
+// awaitCopy waits, behind a COPY FROM STDIN, until the target takes data or has
+// answered otherwise: nothing else may be sent into a COPY.
+func (s *session) awaitCopy(e *entry) error {
+	copies := false
+	for _, p := range e.parts {
+		copies = copies || p.Kind == sqlguard.KindCopyIn
+	}
+	if !copies {
+		return nil
+	}
+	if e.kind == 'E' {
+		s.out = append(s.out, flushMessage...)
+		if err := s.flush(); err != nil {
+			return err
+		}
+	}
+	return s.await(func() bool { return s.copying || len(s.pending) == 0 })
+}
+
+// copyMessage passes on CopyData, CopyDone and CopyFail; outside of a COPY they mean nothing.
+func (s *session) copyMessage(f frame) error {
+	if !s.isCopying() {
+		return nil
+	}
+	s.out = append(s.out, f.raw...)
+	if f.kind == 'd' {
+		return nil
+	}
+	return s.endCopy()
+}
+
+// endCopy waits until the target knows that the data is complete, when the same
+// query may have another COPY.
+func (s *session) endCopy() error {
+	s.mu.Lock()
+	s.copying = false
+	e := (*entry)(nil)
+	if len(s.pending) > 0 {
+		e = s.pending[0]
+	}
+	s.mu.Unlock()
+	if err := s.flush(); err != nil {
+		return err
+	}
+	if e == nil || e.kind != 'Q' {
+		return nil
+	}
+	return s.await(func() bool { return s.copying || len(s.pending) == 0 })
+}
+
+// duringCopy handles what else a client sends into a COPY: Flush and Sync mean
+// nothing there, everything else fails it, as at the server itself.
+func (s *session) duringCopy(f frame) error {
+	if f.kind == 'H' || f.kind == 'S' {
+		return nil
+	}
+	s.out = append(s.out, encode(nil, &pgproto3.CopyFail{Message: fmt.Sprintf("unexpected message type %q during COPY from stdin", f.kind)})...)
+	return s.endCopy()
+}
+
+// copyStream passes a long CopyData message on in pieces.
+func (s *session) copyStream(length int) error {
+	copying := s.isCopying()
+	if err := s.flush(); err != nil {
+		return err
+	}
+	for left := headerSize + length; left > 0; {
+		part, err := s.in.take(left)
+		if err != nil {
+			s.midFrame = copying
+			return readError(err)
+		}
+		left -= len(part)
+		if !copying {
+			continue
+		}
+		if err := s.writeTarget(append(s.out[:0], part...)); err != nil {
+			return err
+		}
+		s.midFrame = left > 0
+	}
+	return nil
+}
+
+// recordable is a Bind's parameters in the form in which they are recorded.
+func (s *session) recordable(m *pgproto3.Bind, st *statement) []string {
+	if len(m.Parameters) == 0 {
+		return nil
+	}
+	s.mu.Lock()
+	types := st.types
+	s.mu.Unlock()
+	sensitive := map[int]bool{}
+	for _, n := range st.understood.SensitiveParameters {
+		sensitive[n] = true
+	}
+	out := make([]string, len(m.Parameters))
+	for i, value := range m.Parameters {
+		text := "NULL"
+		if value != nil {
+			text = readable(value, formatOf(m.ParameterFormatCodes, i), typeOf(types, i))
+		}
+		if sensitive[i+1] && value != nil {
+			text = s.server.options.Digest(text)
+		}
+		out[i] = clip(text)
+	}
+	return out
+}
+
+const parameterLimit = 4 << 10
+
+// clip bounds a recorded parameter.
+func clip(s string) string {
+	if len(s) <= parameterLimit {
+		return s
+	}
+	return strings.ToValidUTF8(s[:parameterLimit], "") + fmt.Sprintf("… (%d bytes)", len(s))
+}

@@ -1,0 +1,290 @@
+package postgres
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgproto3/v2"
+
+	"github.com/sallyport-dev/sallyport/gatewayd/postgres/sqlguard"
+	"github.com/sallyport-dev/sallyport/reviews"
+)
+
+// What a statement means depends on the search path, the temporary tables and
+// the catalog. They are not worked out from what the session did, which savepoints,
+// rollbacks and functions would make guesswork, but read from the target itself
+// whenever something may have changed them.
+
+// guard is a sqlguard.Guard with the name under which sessions share it.
+type guard struct {
+	*sqlguard.Guard
+	key string
+}
+
+// effect says whether a statement that succeeded changes the scope, and whether the catalog.
+func effect(p sqlguard.Part) (scope, catalog bool) {
+	switch p.Kind {
+	case sqlguard.KindSet:
+		name := strings.ToLower(p.Name)
+		return name == "search_path" || name == "" || name == "all" || name == "role" || p.SearchPath != nil, false
+	case sqlguard.KindDDL:
+		return true, true
+	case sqlguard.KindCreateTemp, sqlguard.KindDiscard, sqlguard.KindPrepare, sqlguard.KindDeallocate:
+		return true, false
+	}
+	return p.Temp != nil || len(p.DropsTemp) > 0, false
+}
+
+// shifted notes what a statement that has just succeeded changes.
+func (s *session) shifted(e *entry, p sqlguard.Part) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.renamed(p)
+	switch p.Kind {
+	case sqlguard.KindPrepare:
+		if p.Prepared != nil {
+			s.setPrepared(p.Name, p.Prepared)
+		}
+		return
+	case sqlguard.KindDeallocate:
+		s.setPrepared(p.Name, nil)
+		return
+	case sqlguard.KindDeclare, sqlguard.KindClose:
+		return
+	case sqlguard.KindCommit, sqlguard.KindRollback, sqlguard.KindRollbackTo:
+		s.dirty, s.stale = s.dirty || s.touched, s.stale || s.altered
+		return
+	case sqlguard.KindDiscard:
+		if strings.EqualFold(p.Name, "all") {
+			s.setPrepared("", nil)
+		}
+	}
+	scope, catalog := effect(p)
+	s.dirty, s.stale = s.dirty || scope, s.stale || catalog
+	s.touched, s.altered = s.touched || scope, s.altered || catalog
+}
+
+// renames says whether a statement gives names of prepared statements or portals,
+// which SQL and the extended protocol share, another meaning.
+func renames(p sqlguard.Part) bool {
+	switch p.Kind {
+	case sqlguard.KindPrepare, sqlguard.KindDeallocate, sqlguard.KindDiscard, sqlguard.KindDeclare, sqlguard.KindClose:
+		return true
+	}
+	return false
+}
+
+// renamed forgets what the extended protocol called by a name that SQL has just
+// taken or freed, so that nothing runs under the decision about something else. mu is held.
+func (s *session) renamed(p sqlguard.Part) {
+	if !renames(p) {
+		return
+	}
+	switch p.Kind {
+	case sqlguard.KindDeclare, sqlguard.KindClose:
+		if p.Name == "" {
+			clear(s.portals)
+		}
+		delete(s.portals, p.Name)
+	default:
+		if p.Name == "" || p.Kind == sqlguard.KindDiscard {
+			clear(s.statements)
+		}
+		delete(s.statements, p.Name)
+	}
+}
+
+// setPrepared notes PREPARE, DEALLOCATE, or with name "" DEALLOCATE ALL. The map
+// is replaced, never changed: plans in the making hold the old one. mu is held.
+func (s *session) setPrepared(name string, p *sqlguard.PreparedEffects) {
+	next := map[string]sqlguard.PreparedEffects{}
+	if name != "" {
+		maps.Copy(next, s.scope.Prepared)
+		delete(next, name)
+	}
+	if p != nil {
+		next[name] = *p
+	}
+	s.scope.Prepared = next
+}
+
+// The gateway's own queries run with pg_catalog as the search path, so that
+// nothing that a session made can stand in for a function or operator of theirs.
+const (
+	enterQuery = `select pg_catalog.set_config('sallyport.search_path', pg_catalog.current_setting('search_path'), true),
+		pg_catalog.set_config('search_path', 'pg_catalog', true)`
+	scopeQuery = `select current_setting('sallyport.search_path'), current_user,
+		coalesce((select json_agg(relname) from pg_class where relnamespace = pg_my_temp_schema() and relkind in ('r','p','v','m','f','S')), '[]')`
+	leaveQuery = `select pg_catalog.set_config('search_path', pg_catalog.current_setting('sallyport.search_path'), true)`
+	// hiddenQuery finds the masked columns as RowDescription names them: $1 is a JSON list of schema, table, column.
+	hiddenQuery = `select c.oid, a.attnum, m->>0 || '.' || (m->>1) || '.' || (m->>2)
+		from json_array_elements($1::json) m
+		join pg_namespace n on n.nspname = m->>0
+		join pg_class c on c.relnamespace = n.oid and c.relname = m->>1
+		join pg_attribute a on a.attrelid = c.oid and a.attname = m->>2`
+)
+
+// refresh reads the scope, and the catalog too when it may have changed, from the target.
+func (s *session) refresh(catalog bool) error {
+	questions := []*answer{s.ask(enterQuery), s.ask(scopeQuery)}
+	hidden := &answer{}
+	if catalog {
+		questions = append(questions, s.ask(sqlguard.PullQuery))
+		hidden = s.ask(hiddenQuery, s.maskedColumns())
+	}
+	questions = append(questions, s.ask(leaveQuery))
+	if s.ownGroup {
+		s.send(&entry{kind: 'S', answer: &answer{}}, syncMessage)
+		s.group++
+		s.open, s.ownGroup = false, false
+	}
+	if err := s.settle(); err != nil {
+		return err
+	}
+	for _, q := range append(questions, hidden) {
+		if q.err != nil || len(q.rows) == 0 && q != hidden {
+			s.core.Cut("catalog_unavailable", "the target's schema could not be read")
+			return q.problem()
+		}
+	}
+	if err := s.takeScope(questions[1].rows[0]); err != nil {
+		return err
+	}
+	if !catalog {
+		return nil
+	}
+	return s.takeCatalog([]byte(questions[2].rows[0][0]), hidden.rows)
+}
+
+// problem is why an answer is of no use, for the log.
+func (a *answer) problem() error {
+	if a.err == nil {
+		return errors.New("read the target's schema: no answer")
+	}
+	return fmt.Errorf("read the target's schema: SQLSTATE %s: %s", a.err.Code, a.err.Message)
+}
+
+// ask queues a query of the gateway's own. It uses names that clients do not
+// know, so that their unnamed statement and portal stay.
+func (s *session) ask(sql string, parameters ...string) *answer {
+	if !s.open {
+		s.ownGroup = true
+	}
+	a := &answer{}
+	name := s.poison + "_own"
+	bind := &pgproto3.Bind{DestinationPortal: name, PreparedStatement: name}
+	for _, p := range parameters {
+		bind.Parameters = append(bind.Parameters, []byte(p))
+	}
+	s.send(&entry{kind: 'P', answer: a}, encode(nil, &pgproto3.Parse{Name: name, Query: sql}))
+	s.send(&entry{kind: 'B', answer: a}, encode(nil, bind))
+	s.send(&entry{kind: 'E', answer: a}, encode(nil, &pgproto3.Execute{Portal: name}))
+	s.send(&entry{kind: 'C', answer: a}, encode(nil, &pgproto3.Close{ObjectType: 'P', Name: name}))
+	s.send(&entry{kind: 'C', answer: a}, encode(nil, &pgproto3.Close{ObjectType: 'S', Name: name}))
+	return a
+}
+
+// maskedColumns is the parameter of hiddenQuery.
+func (s *session) maskedColumns() string {
+	list := [][]string{}
+	for _, m := range s.core.Masks() {
+		if parts := strings.SplitN(m.Column, ".", 3); len(parts) == 3 {
+			list = append(list, parts)
+		}
+	}
+	b, err := json.Marshal(list)
+	if err != nil {
+		panic(err) // strings always marshal
+	}
+	return string(b)
+}
+
+// takeScope reads the answer to scopeQuery.
+func (s *session) takeScope(row []string) error {
+	if len(row) != 3 {
+		return fmt.Errorf("read the search path: %d columns", len(row))
+	}
+	path, err := parseSearchPath(row[0])
+	if err != nil {
+		s.core.Cut("catalog_unavailable", "the target's search path could not be read")
+		return fmt.Errorf("read the search path: %w", err)
+	}
+	for i, name := range path {
+		if name == "$user" {
+			path[i] = row[1]
+		}
+	}
+	var names []string
+	if err := json.Unmarshal([]byte(row[2]), &names); err != nil {
+		return fmt.Errorf("read the temporary tables: %w", err)
+	}
+	temp := make([]sqlguard.TempRelation, 0, len(names))
+	for _, name := range names {
+		temp = append(temp, sqlguard.TempRelation{Name: name})
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.scope.SearchPath, s.scope.Temp = path, temp
+	s.dirty = false
+	return nil
+}
+
+// takeCatalog makes the guard for the catalog that is live now.
+func (s *session) takeCatalog(catalog []byte, columns [][]string) error {
+	g, err := s.server.guardFor(s.core.Connection().Digest, catalog, s.core.Masks(), s.core.Connection().Document.Spec.Functions)
+	if err != nil {
+		s.core.Cut("catalog_unavailable", "the masks do not fit the target's schema: "+err.Error())
+		return err
+	}
+	hidden := map[column]string{}
+	for _, row := range columns {
+		relation, err := strconv.ParseUint(row[0], 10, 32)
+		if err != nil {
+			return fmt.Errorf("read the masked columns: %w", err)
+		}
+		number, err := strconv.ParseUint(row[1], 10, 16)
+		if err != nil {
+			return fmt.Errorf("read the masked columns: %w", err)
+		}
+		hidden[column{uint32(relation), uint16(number)}] = row[2]
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.guard, s.hidden, s.stale = g, hidden, false
+	return nil
+}
+
+// guardFor returns the guard that all sessions with this connection, catalog and masks share.
+func (v *server) guardFor(connection string, raw []byte, masks []reviews.Mask, functions []string) (*guard, error) {
+	catalog, err := sqlguard.ParseCatalog(raw)
+	if err != nil {
+		return nil, err
+	}
+	h := sha256.New()
+	fmt.Fprintf(h, "%q %q %q %q", connection, catalog.Fingerprint(), masks, functions)
+	key := hex.EncodeToString(h.Sum(nil))
+	if g, ok := v.guards.Get(key); ok {
+		return g, nil
+	}
+	made, err := sqlguard.New(catalog, sqlguard.Options{Masks: guardMasks(masks), Functions: functions, Digest: v.options.Digest})
+	if err != nil {
+		return nil, err
+	}
+	g := &guard{made, key}
+	v.guards.Add(key, g)
+	return g, nil
+}
+
+func guardMasks(masks []reviews.Mask) []sqlguard.Mask {
+	out := make([]sqlguard.Mask, len(masks))
+	for i, m := range masks {
+		out[i] = sqlguard.Mask{Column: m.Column, With: m.With}
+	}
+	return out
+}
