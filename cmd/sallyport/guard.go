@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/sallyport-dev/sallyport/gatewayd/postgres/sqlguard"
+	"github.com/sallyport-dev/sallyport/policies"
+	"github.com/sallyport-dev/sallyport/reviews"
+)
+
+// newGuard is the guard that a gateway would use for a session on the connection
+// under the review, with the committed catalog instead of the live one.
+func newGuard(connection *reviews.Connection, review *reviews.Review) (*sqlguard.Guard, error) {
+	name := connection.Metadata.Name
+	if connection.Catalog == nil {
+		return nil, hint(fmt.Errorf("connection %s has no catalog, so no statement can be understood", name), "write it: sallyport catalog pull %s", name)
+	}
+	catalog, err := sqlguard.ParseCatalog(connection.Catalog)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", reviews.CatalogPath(name), err)
+	}
+	guard, err := sqlguard.New(catalog, sqlguard.Options{Masks: masksOf(connection, review), Functions: connection.Spec.Functions})
+	if err != nil {
+		return nil, fmt.Errorf("connection %s: %w", name, err)
+	}
+	return guard, nil
+}
+
+// masksOf are what the connection masks and what the review adds.
+func masksOf(connection *reviews.Connection, review *reviews.Review) []sqlguard.Mask {
+	var masks []sqlguard.Mask
+	for _, m := range connection.Spec.Mask {
+		masks = append(masks, sqlguard.Mask{Column: m.Column, With: m.With})
+	}
+	if review == nil {
+		return masks
+	}
+	for _, m := range review.Spec.Mask {
+		masks = append(masks, sqlguard.Mask{Column: m.Column, With: m.With})
+	}
+	return masks
+}
+
+// scopeOf is the scope of a session that has just begun: the server's default
+// search path for the role that the gateway logs in as.
+func scopeOf(connection *reviews.Connection) sqlguard.Scope {
+	return sqlguard.Scope{SearchPath: []string{connection.Spec.Target.User, "public"}}
+}
+
+// policyOf compiles the built-in rules with the owner's.
+func policyOf(ctx context.Context, tree *reviews.Tree) (*policies.Policy, error) {
+	policy, err := policies.Compile(ctx, sourcesOf(tree))
+	if err != nil {
+		return nil, fmt.Errorf("the policies do not compile:\n%w", err)
+	}
+	return policy, nil
+}
+
+func sourcesOf(tree *reviews.Tree) map[string][]byte {
+	sources := make(map[string][]byte, len(tree.Policies))
+	for path, file := range tree.Policies {
+		sources[path] = file.Source.Bytes
+	}
+	return sources
+}
+
+// decide asks the policies about a statement that the guard understood.
+func decide(ctx context.Context, policy *policies.Policy, connection *reviews.Connection, review *reviews.Review, command policies.Command, now time.Time) (policies.Decision, error) {
+	return policy.Decide(ctx, policies.Input{
+		Now:        now,
+		Principal:  review.Spec.Subject,
+		Connection: policies.NewDocument(connection.JSON()),
+		Review:     policies.NewDocument(review.JSON()),
+		Command:    command,
+	})
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"bytes"
+	"embed"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"text/template"
+
+	"github.com/sallyport-dev/sallyport/reviews"
+)
+
+//go:embed template
+var templateFiles embed.FS
+
+// person is a principal of the trust root.
+type person struct{ Name, Key string }
+
+// sample is what the files of a new access repo are made from.
+type sample struct {
+	Repo, Repository, Branch    string
+	Owner                       string // who ran init
+	People                      []person
+	Lab                         string // the lab's reviewer; "" without --lab
+	Gateway, Listen             string
+	GatewayKey, ReleaseKey      string
+	Connection, Credential      string
+	Host, Database, User, TLS   string
+	Port                        int
+	Agent, AgentOwner, AgentKey string // AgentOwner is "" when nobody could approve it
+	Version, GitHubOwner        string
+}
+
+// newFile is a file of a new access repo.
+type newFile struct {
+	Path  string       `json:"path"`
+	Kind  reviews.Kind `json:"kind,omitempty"` // "" when it is not signed
+	Bytes []byte       `json:"-"`
+	Text  string       `json:"text"`
+	keep  bool         // an existing one stays
+}
+
+// files renders them in the order in which people should read them.
+func (s *sample) files() ([]newFile, error) {
+	list := []struct {
+		path, template string
+		keep, leaveOut bool
+	}{
+		{path: reviews.ConfigPath, template: "sallyport.yaml"},
+		{path: reviews.RootPath, template: "root.yaml"},
+		{path: "trust/LAB.md", template: "LAB.md", leaveOut: s.Lab == ""},
+		{path: reviews.PathOf(reviews.KindPrincipal, s.Agent), template: "principal.yaml", leaveOut: s.AgentOwner == ""},
+		{path: reviews.PathOf(reviews.KindConnection, s.Connection), template: "connection.yaml"},
+		{path: "policies/guardrails.rego", template: "guardrails.rego"},
+		{path: "policies/guardrails_test.rego", template: "guardrails_test.rego"},
+		{path: ".github/workflows/sallyport.yml", template: "workflow.yml"},
+		{path: ".gitattributes", template: "gitattributes"},
+		{path: "CODEOWNERS", template: "CODEOWNERS", keep: true},
+		{path: "README.md", template: "README.md", keep: true},
+	}
+	var files []newFile
+	for _, f := range list {
+		if f.leaveOut {
+			continue
+		}
+		b, err := s.render(f.template)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, newFile{Path: f.path, Kind: reviews.KindOf(f.path), Bytes: b, Text: string(b), keep: f.keep})
+	}
+	return files, nil
+}
+
+func (s *sample) render(name string) ([]byte, error) {
+	t, err := template.New(name).Funcs(template.FuncMap{"q": scalar}).ParseFS(templateFiles, "template/"+name)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	if err := t.Execute(&out, s); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return out.Bytes(), nil
+}
+
+// plainScalar is text that YAML reads as itself without quotes, in flow and block style.
+var plainScalar = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_./-]*$`)
+
+// scalar writes any text as one YAML scalar.
+func scalar(text string) string {
+	switch text {
+	case "true", "false", "null", "yes", "no", "on", "off", "y", "n":
+	default:
+		if plainScalar.MatchString(text) {
+			return text
+		}
+	}
+	var out bytes.Buffer
+	e := json.NewEncoder(&out) // a JSON string is a YAML string
+	e.SetEscapeHTML(false)
+	_ = e.Encode(text) // a string always encodes
+	return string(bytes.TrimSuffix(out.Bytes(), []byte("\n")))
+}

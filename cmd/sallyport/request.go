@@ -1,0 +1,426 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sallyport-dev/sallyport/reviews"
+)
+
+// requestOptions are the flags of request.
+type requestOptions struct {
+	as, requester, name, reason, ticket string
+	allow                               []string
+	lifetime                            time.Duration
+	dryRun                              bool
+}
+
+func newRequest(g *globals) *cobra.Command {
+	o := &requestOptions{}
+	c := &cobra.Command{
+		Use:   "request CONNECTION --as PRINCIPAL --reason TEXT",
+		Short: "Ask for access: write a review and push it on a branch of its own",
+		Long: `request writes reviews/CONNECTION/NAME.yaml on a new branch
+request/CONNECTION/NAME, commits it and pushes it when there is a remote. People
+then review it as a pull request and sign it; once merged it is in force.
+
+Without --allow it asks for what the review of that name allowed before, else for
+select on every relation of the connection's catalog, one line each: delete the
+lines that are not needed before you send it.
+
+--allow is VERBS:RELATIONS or VERBS:RELATIONS:COLUMNS, each a list with commas.`,
+		Example: `  sallyport request orders-db --as agent:etl --reason "nightly export"
+  sallyport request orders-db --as agent:etl --requester user:alice --name etl-nightly \
+      --allow select:app.orders,app.customers --allow update:app.orders:status \
+      --for 720h --ticket OPS-812 --reason "nightly export"
+  sallyport request orders-db --as agent:etl --reason "a look first" --dry-run
+  sallyport request orders-db --as agent:etl --reason "nightly export" --repo git@github.com:acme/access.git`,
+		Args: arguments(1, 1, "CONNECTION"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := need(c, "as", "reason"); err != nil {
+				return err
+			}
+			return o.run(c.Context(), g, args[0], c.OutOrStdout())
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&o.as, "as", "", "who is to get access, for example agent:etl")
+	f.StringVar(&o.requester, "requester", "", "who asks (default: the same as --as)")
+	f.StringVar(&o.name, "name", "", "name of the review (default: from --as)")
+	f.StringArrayVar(&o.allow, "allow", nil, "what is asked for, for example select:app.orders; may be repeated")
+	f.DurationVar(&o.lifetime, "for", 720*time.Hour, "how long")
+	f.StringVar(&o.reason, "reason", "", "why, for the people who review it")
+	f.StringVar(&o.ticket, "ticket", "", "ticket that it belongs to")
+	f.BoolVar(&o.dryRun, "dry-run", false, "print the file, write nothing")
+	g.jsonFlag(c)
+	return c
+}
+
+// requestResult is what request prints.
+type requestResult struct {
+	Path   string `json:"path"`
+	Branch string `json:"branch"`
+	Commit string `json:"commit"`
+	Pushed bool   `json:"pushed"`
+	Remote string `json:"remote,omitempty"`
+	Link   string `json:"link,omitempty"` // opens the pull request
+	Narrow bool   `json:"narrow"`         // it asks for every relation
+	Text   string `json:"text"`
+}
+
+func (o *requestOptions) run(ctx context.Context, g *globals, connection string, out io.Writer) error {
+	if err := o.check(connection); err != nil {
+		return err
+	}
+	repo, err := g.open(ctx)
+	if err != nil {
+		return err
+	}
+	if repo.mirror != nil {
+		return o.inClone(ctx, g, connection, repo, out)
+	}
+	head, err := repo.at(ctx, "HEAD")
+	if err != nil {
+		return err
+	}
+	draft, err := o.draft(ctx, repo, head, connection)
+	if err != nil {
+		return err
+	}
+	if o.dryRun {
+		return printDraft(out, g.json, draft)
+	}
+	result, err := o.publish(ctx, repo, draft)
+	if err != nil {
+		return err
+	}
+	return tellRequest(out, g.json, repo, draft, result, false)
+}
+
+func (o *requestOptions) check(connection string) error {
+	if !reviews.IsConnection(connection) {
+		return usage("%q is not the name of a connection", connection)
+	}
+	if !reviews.IsPrincipal(o.as) {
+		return usage("--as %q is not a principal such as agent:etl", o.as)
+	}
+	if o.requester == "" {
+		o.requester = o.as
+	}
+	if !reviews.IsPrincipal(o.requester) {
+		return usage("--requester %q is not a principal such as user:alice", o.requester)
+	}
+	if o.name == "" {
+		_, o.name, _ = strings.Cut(reviews.RequestedName(connection, o.as), "/")
+	}
+	if !reviews.IsReview(connection + "/" + o.name) {
+		return usage("--name %q: write lower-case letters, digits and dashes", o.name)
+	}
+	if o.lifetime < time.Minute {
+		return usage("--for %s is too short to be reviewed", o.lifetime)
+	}
+	return nil
+}
+
+// inClone makes the request in a clone of its own, with the person's own git.
+func (o *requestOptions) inClone(ctx context.Context, g *globals, connection string, repo *accessRepo, out io.Writer) error {
+	dir, err := os.MkdirTemp("", "sallyport-request-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	clone := &workTree{dir: dir}
+	if _, err := clone.git(ctx, "clone", "--quiet", "--no-tags", "--", repo.remote, dir); err != nil {
+		return err
+	}
+	inner, err := openWorkTree(clone)
+	if err != nil {
+		return err
+	}
+	head, err := inner.at(ctx, "HEAD")
+	if err != nil {
+		return err
+	}
+	draft, err := o.draft(ctx, inner, head, connection)
+	if err != nil {
+		return err
+	}
+	if o.dryRun {
+		return printDraft(out, g.json, draft)
+	}
+	result, err := o.publish(ctx, inner, draft)
+	if err != nil {
+		return err
+	}
+	inner.location = repo.location
+	return tellRequest(out, g.json, inner, draft, result, true)
+}
+
+// draft is a review that is about to be asked for.
+type draft struct {
+	review *reviews.Review
+	path   string
+	branch string
+	text   []byte
+	narrow bool
+}
+
+func (o *requestOptions) draft(ctx context.Context, repo *accessRepo, head *snapshot, connection string) (*draft, error) {
+	tree, err := reviews.Load(head.files, reviews.LoadOptions{Now: time.Now(), Approvals: reviews.ReportApprovals})
+	if err != nil {
+		return nil, fmt.Errorf("the access repo at %s is not usable: %w", head.ref, err)
+	}
+	target := tree.Connections[connection]
+	if target == nil {
+		return nil, hint(fmt.Errorf("%s has no usable connection %s", repo.location, connection), "%s", knownConnections(tree))
+	}
+	name := connection + "/" + o.name
+	d := &draft{path: reviews.PathOf(reviews.KindReview, name), branch: reviews.RequestBranch(name)}
+	r := &reviews.Review{Metadata: reviews.Metadata{Repo: tree.Repo, Name: name}}
+	begin := time.Now().UTC().Truncate(time.Minute)
+	r.Spec = reviews.ReviewSpec{
+		Requester: o.requester, Subject: o.as, Connection: connection,
+		Validity:      reviews.Validity{NotBefore: begin, Expires: begin.Add(o.lifetime).Truncate(time.Second)},
+		Justification: reviews.Justification{Ticket: o.ticket, Reason: o.reason},
+	}
+	if r.Spec.Sequence, err = nextSequence(ctx, repo, d.path); err != nil {
+		return nil, err
+	}
+	if d.narrow, err = o.rules(r, tree.Reviews[name], target); err != nil {
+		return nil, err
+	}
+	d.text = renderReview(r)
+	if d.review, err = reviews.ParseReview(d.path, d.text); err != nil {
+		return nil, fmt.Errorf("what you ask for is not a valid review:\n%w", err)
+	}
+	if most := tree.Config.Spec.MaxReviewLifetime.Std(); o.lifetime > most {
+		return nil, hint(fmt.Errorf("--for %s is longer than the %s that %s allows", o.lifetime, span(most), reviews.ConfigPath), "ask for less; it can be renewed")
+	}
+	return d, nil
+}
+
+func knownConnections(tree *reviews.Tree) string {
+	names := sortedKeys(tree.Connections)
+	if len(names) == 0 {
+		return "it has none; `sallyport check` says why"
+	}
+	return "its connections: " + strings.Join(names, ", ")
+}
+
+// rules fills in what is asked for: what was said, what was allowed before, or
+// everything that the catalog knows.
+func (o *requestOptions) rules(r, before *reviews.Review, target *reviews.Connection) (narrow bool, err error) {
+	switch {
+	case len(o.allow) > 0:
+		for _, text := range o.allow {
+			rule, err := parseAllow(text)
+			if err != nil {
+				return false, err
+			}
+			r.Spec.Allow = append(r.Spec.Allow, rule)
+		}
+	case before != nil:
+		r.Spec.Allow, r.Spec.Hold = before.Spec.Allow, before.Spec.Hold
+	default:
+		relations, err := relationsOf(target)
+		if err != nil {
+			return false, err
+		}
+		for _, relation := range relations {
+			r.Spec.Allow = append(r.Spec.Allow, reviews.Rule{Verbs: []string{"select"}, On: []string{relation}})
+		}
+		narrow = len(relations) > 1
+	}
+	if before != nil {
+		r.Spec.Mask, r.Spec.Limits, r.Spec.Examples = before.Spec.Mask, before.Spec.Limits, before.Spec.Examples
+	}
+	if len(r.Spec.Examples) == 0 || len(o.allow) > 0 {
+		r.Spec.Examples = examplesFor(r, target)
+	}
+	return narrow, nil
+}
+
+// parseAllow reads VERBS:RELATIONS[:COLUMNS].
+func parseAllow(text string) (reviews.Rule, error) {
+	parts := strings.Split(text, ":")
+	if len(parts) < 2 || len(parts) > 3 {
+		return reviews.Rule{}, usage("--allow %s: write VERBS:RELATIONS or VERBS:RELATIONS:COLUMNS, such as select:app.orders", text)
+	}
+	rule := reviews.Rule{Verbs: list(parts[0]), On: list(parts[1])}
+	if len(parts) == 3 {
+		rule.Columns = list(parts[2])
+	}
+	return rule, nil
+}
+
+func list(text string) []string {
+	var words []string
+	for _, word := range strings.Split(text, ",") {
+		if word = strings.TrimSpace(word); word != "" {
+			words = append(words, word)
+		}
+	}
+	return words
+}
+
+// examplesFor are two cases for reviewers: one that is wanted and one that is not.
+func examplesFor(r *reviews.Review, target *reviews.Connection) []reviews.Example {
+	for _, rule := range r.Spec.Allow {
+		if len(rule.On) == 0 || len(rule.Columns) > 0 || strings.HasSuffix(rule.On[0], ".*") || !contains(rule.Verbs, "select") {
+			continue
+		}
+		relation := rule.On[0]
+		expect := "allow"
+		for _, m := range append(append([]reviews.Mask{}, target.Spec.Mask...), r.Spec.Mask...) {
+			if strings.HasPrefix(m.Column, relation+".") {
+				expect = "mask"
+			}
+		}
+		examples := []reviews.Example{{Run: "select * from " + relation, Expect: expect}}
+		if !allows(r, "drop", relation) {
+			examples = append(examples, reviews.Example{Run: "drop table " + relation, Expect: "deny"})
+		}
+		return examples
+	}
+	return nil
+}
+
+func allows(r *reviews.Review, verb, relation string) bool {
+	schema, _, _ := strings.Cut(relation, ".")
+	for _, rule := range append(append([]reviews.Rule{}, r.Spec.Allow...), r.Spec.Hold...) {
+		if contains(rule.Verbs, verb) && (contains(rule.On, relation) || contains(rule.On, schema+".*")) {
+			return true
+		}
+	}
+	return false
+}
+
+var sequenceLine = regexp.MustCompile(`(?m)^\s+sequence:\s*([0-9]{1,15})\s*(#.*)?$`)
+
+// nextSequence is one more than any that a commit of this history ever held,
+// also when the file has been deleted since.
+func nextSequence(ctx context.Context, repo *accessRepo, path string) (int64, error) {
+	commits, err := repo.git.git(ctx, "log", "--format=%H", "HEAD", "--", path)
+	if err != nil {
+		return 0, err
+	}
+	var highest int64
+	for _, commit := range strings.Fields(commits) {
+		b, ok := repo.git.blob(ctx, commit, path)
+		if !ok {
+			continue // the commit that deleted it
+		}
+		if m := sequenceLine.FindSubmatch(b); m != nil {
+			if n, err := strconv.ParseInt(string(m[1]), 10, 64); err == nil {
+				highest = max(highest, n)
+			}
+		}
+	}
+	return highest + 1, nil
+}
+
+// publish commits the draft on a branch of its own and pushes it.
+func (o *requestOptions) publish(ctx context.Context, repo *accessRepo, d *draft) (*requestResult, error) {
+	work := repo.git
+	result := &requestResult{Path: d.path, Branch: d.branch, Narrow: d.narrow, Text: string(d.text)}
+	if _, err := work.git(ctx, "rev-parse", "--verify", "--quiet", "refs/heads/"+d.branch); err == nil {
+		return nil, hint(fmt.Errorf("branch %s exists already", d.branch),
+			"go on there (git switch %s), delete it (git branch -D %s), or choose another --name", d.branch, d.branch)
+	}
+	if out, err := work.git(ctx, "status", "--porcelain", "--", d.path); err != nil || out != "" {
+		return nil, errors.Join(err, hint(fmt.Errorf("%s has changes that are not committed", d.path), "commit them or put them aside first"))
+	}
+	if _, err := work.git(ctx, "switch", "--quiet", "--create", d.branch); err != nil {
+		return nil, err
+	}
+	file := filepath.Join(work.dir, filepath.FromSlash(d.path))
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(file, d.text, 0o644); err != nil {
+		return nil, err
+	}
+	message := fmt.Sprintf("Request %s for %s\n\n%s", d.review.Metadata.Name, o.as, o.reason)
+	if err := work.commit(ctx, o.requester, message, d.path); err != nil {
+		return nil, err
+	}
+	commit, err := work.git(ctx, "rev-parse", "HEAD")
+	if err != nil {
+		return nil, err
+	}
+	result.Commit = commit
+	return result, push(ctx, work, repo.branch, result)
+}
+
+func push(ctx context.Context, work *workTree, base string, result *requestResult) error {
+	remote := work.remote(ctx)
+	if remote == "" {
+		return nil
+	}
+	if _, err := work.git(ctx, "push", "--quiet", "--set-upstream", remote, "refs/heads/"+result.Branch); err != nil {
+		return hint(fmt.Errorf("the request is committed on %s but was not pushed: %w", result.Branch, err), "push it with: git push -u %s %s", remote, result.Branch)
+	}
+	result.Pushed, result.Remote = true, remote
+	// As written and as rewritten by the person's own git: either may be the forge's address.
+	for _, ask := range [][]string{{"config", "--get", "remote." + remote + ".url"}, {"remote", "get-url", "--push", remote}} {
+		if address, err := work.git(ctx, ask...); err == nil && result.Link == "" {
+			result.Link = pullRequestLink(address, base, result.Branch)
+		}
+	}
+	return nil
+}
+
+func printDraft(out io.Writer, asJSON bool, d *draft) error {
+	if asJSON {
+		return printJSON(out, requestResult{Path: d.path, Branch: d.branch, Narrow: d.narrow, Text: string(d.text)})
+	}
+	_, err := fmt.Fprintf(out, "# would write %s on branch %s\n%s", d.path, d.branch, d.text)
+	return err
+}
+
+func tellRequest(out io.Writer, asJSON bool, repo *accessRepo, d *draft, r *requestResult, elsewhere bool) error {
+	if asJSON {
+		return printJSON(out, r)
+	}
+	fmt.Fprintf(out, "wrote %s (sequence %d) on branch %s\n", d.path, d.review.Spec.Sequence, d.branch)
+	if r.Pushed {
+		to := r.Remote
+		if elsewhere {
+			to = repo.location
+		}
+		fmt.Fprintf(out, "pushed to %s\n", to)
+	}
+	if d.narrow {
+		fmt.Fprintf(out, "\nIt asks for select on every relation, one line each. Delete the lines that are not needed: reviewers will ask.\n")
+	}
+	fmt.Fprintln(out, "\nnext:")
+	switch {
+	case elsewhere:
+		fmt.Fprintf(out, "  to change it: git clone --branch %s %s\n", d.branch, repo.location)
+	default:
+		fmt.Fprintf(out, "  to change it: edit %s, then `sallyport check`, commit", d.path)
+		if r.Pushed {
+			fmt.Fprint(out, " and push")
+		}
+		fmt.Fprintln(out)
+	}
+	switch {
+	case r.Link != "":
+		fmt.Fprintf(out, "  open the pull request: %s\n", r.Link)
+	case r.Pushed:
+		fmt.Fprintf(out, "  open a pull request of %s into %s\n", d.branch, repo.branch)
+	}
+	fmt.Fprintf(out, "  a reviewer, on that branch: sallyport sign %s --as user:REVIEWER\n", d.path)
+	fmt.Fprintf(out, "  once it is merged into %s: sallyport connect %s --as %s\n", repo.branch, d.review.Metadata.Name, d.review.Spec.Subject)
+	return nil
+}
