@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -56,8 +57,16 @@ problem. With --require-approved they are, as on the branch of merged reviews.`,
 	return c
 }
 
-// documents are the files of the work tree, or of a commit.
+// documents are the files of the work tree, or of a commit. A folder that holds
+// an access repo is read as it is, also inside another repository.
 func (g *globals) documents(ctx context.Context, ref string) (fs.FS, error) {
+	dir := g.repo
+	if dir == "" {
+		dir = "."
+	}
+	if info, err := os.Stat(filepath.Join(dir, reviews.ConfigPath)); ref == "" && err == nil && info.Mode().IsRegular() {
+		return os.DirFS(dir), nil
+	}
 	repo, err := g.open(ctx)
 	if err != nil {
 		return nil, err
