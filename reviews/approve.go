@@ -105,9 +105,7 @@ func (l *loader) approve(s subject) error {
 		}
 	}
 	s.source.Approvals = slices.Sorted(maps.Keys(approvals))
-	for _, why := range ignored {
-		l.tree.Notes = append(l.tree.Notes, why)
-	}
+	l.tree.Notes = append(l.tree.Notes, ignored...)
 	if len(needs) == 0 {
 		return nil
 	}

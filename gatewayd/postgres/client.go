@@ -120,7 +120,8 @@ func (s *session) flush() error {
 		}
 		s.durable = true
 	}
-	s.sending.Lock() // a cancel request on its way is for what was sent before
+	s.sending.Lock()
+	//lint:ignore SA2001 it only waits: a cancel request on its way is for what was sent before
 	s.sending.Unlock()
 	err := s.writeTarget(s.out)
 	s.out = s.out[:0]

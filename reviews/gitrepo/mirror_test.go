@@ -77,7 +77,6 @@ func TestFirstParents(t *testing.T) {
 func TestRepack(t *testing.T) {
 	o := newOrigin(t)
 	first := o.commit(map[string]string{"n": "0"})
-	m := o.mirror()
 	dir := filepath.Join(t.TempDir(), "m")
 	m, err := gitrepo.Open(dir, o.dir, gitrepo.Options{})
 	if err != nil {

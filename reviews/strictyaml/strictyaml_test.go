@@ -12,17 +12,18 @@ import (
 )
 
 type document struct {
-	Name    string            `yaml:"name"`
-	Count   int               `yaml:"count"`
-	Small   int8              `yaml:"small"`
-	On      bool              `yaml:"enabled"`
-	At      time.Time         `yaml:"at"`
-	List    []string          `yaml:"list"`
-	Rules   []rule            `yaml:"rules"`
-	Groups  map[string]rule   `yaml:"groups"`
-	Labels  map[string]string `yaml:"labels"`
-	Level   level             `yaml:"level"`
-	MaxAge  string            `yaml:"maxAge"`
+	Name   string            `yaml:"name"`
+	Count  int               `yaml:"count"`
+	Small  int8              `yaml:"small"`
+	On     bool              `yaml:"enabled"`
+	At     time.Time         `yaml:"at"`
+	List   []string          `yaml:"list"`
+	Rules  []rule            `yaml:"rules"`
+	Groups map[string]rule   `yaml:"groups"`
+	Labels map[string]string `yaml:"labels"`
+	Level  level             `yaml:"level"`
+	MaxAge string            `yaml:"maxAge"`
+	//lint:ignore U1000 nothing may reach it: a file that names it is refused
 	hidden  string
 	Ignored string `yaml:"-"`
 }
