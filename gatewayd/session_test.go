@@ -26,7 +26,7 @@ var start = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
 // world is a gateway over an access repo, with a clock that tests move.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	repo    *accesstest.Repo
 	gateway *gatewayd.Gateway
 	journal *record.Journal
@@ -40,7 +40,7 @@ type world struct {
 
 const nightly = "orders-db/nightly"
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	w := &world{t: t, repo: accesstest.New(t, start), dir: t.TempDir(), now: start}
 	w.repo.Connection("orders-db", "")
 	w.repo.Review(nightly, 1, "agent:etl", "  allow: [{verbs: [select], on: [app.orders]}, {verbs: [update], on: [app.orders]}]\n  limits: {rows: 100}\n")

@@ -2,6 +2,7 @@ package policies
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -190,6 +191,19 @@ func (t *messageTracer) TraceEvent(event topdown.Event) {
 	}
 }
 
+// MarshalJSON is the input as Rego sees it, for example for opa eval -i.
+func (in Input) MarshalJSON() ([]byte, error) {
+	value, err := in.value()
+	if err != nil {
+		return nil, err
+	}
+	v, err := ast.JSON(value)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(v)
+}
+
 // value is the input in Rego's form. Its keys are documented on Input.
 func (in Input) value() (ast.Value, error) {
 	connection, err := in.Connection.term()
@@ -214,11 +228,18 @@ func (c Command) term() *ast.Term {
 	for i, e := range c.Effects {
 		effects[i] = e.term()
 	}
-	return ast.ObjectTerm(
+	members := [][2]*ast.Term{
 		member("protocol", ast.StringTerm(c.Protocol)),
 		member("statement", ast.StringTerm(c.Statement)),
 		member("effects", ast.ArrayTerm(effects...)),
-	)
+	}
+	if c.Refusal != nil {
+		members = append(members, member("refusal", ast.ObjectTerm(
+			member("rule", ast.StringTerm(c.Refusal.Rule)),
+			member("reason", ast.StringTerm(c.Refusal.Reason)),
+		)))
+	}
+	return ast.ObjectTerm(members...)
 }
 
 // term leaves out what is empty, as the JSON form does.

@@ -67,6 +67,10 @@ func serve(ctx context.Context, c *Config, logTo io.Writer) error {
 	if err != nil {
 		return err
 	}
+	digester, err := record.OpenDigester(filepath.Join(c.State, "digest.key"))
+	if err != nil {
+		return err
+	}
 	cert, err := certificate(c, key)
 	if err != nil {
 		return err
@@ -80,7 +84,7 @@ func serve(ctx context.Context, c *Config, logTo io.Writer) error {
 	tasks.Go(func() error { releases.watch(taskCtx); return nil })
 	tasks.Go(func() error {
 		return postgres.Serve(taskCtx, sql, postgres.Options{
-			Gateway: gateway, AllowPlain: c.Postgres.Plain, Log: log,
+			Gateway: gateway, AllowPlain: c.Postgres.Plain, Digest: digester.Digest, Log: log,
 			TLS: &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12},
 		})
 	})

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/sallyport-dev/sallyport/gatewayd"
+	"github.com/sallyport-dev/sallyport/gatewayd/postgres"
 )
 
 // Every rule by which a login, a statement or a session is ended has its entry.
@@ -17,8 +18,8 @@ func TestRunbookHasEveryRule(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rules := append(gatewayd.Rules(), "review_mismatch")
-	mention := regexp.MustCompile(`(?:refuse\(|Rule: +|Refuse\([^,\n]+, |Cut\(|[rR]ule[A-Za-z]* += +|deny\()"([a-z]+(?:_[a-z]+)+)"`)
+	rules := append(append(gatewayd.Rules(), postgres.Rules()...), "review_mismatch")
+	mention := regexp.MustCompile(`(?:refuse\(|refused\(\w+, |Rule: +|Refuse\([^,\n]+, |Cut\(|[rR]ule[A-Za-z]* += +|deny\()"([a-z]+(?:_[a-z]+)+)"`)
 	err = filepath.WalkDir("../../gatewayd/postgres", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
 			return err
