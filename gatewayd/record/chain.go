@@ -53,9 +53,11 @@ func (c *chain) follow(line []byte) (*Record, error) {
 var errBroken = errors.New("its bytes, or those of the record before it, were changed: the hash chain is broken")
 
 // seals is the statement that a gateway signs to end a recording. It binds
-// the head to one session of one gateway.
-func seals(h Header, records int64, head string) string {
-	return fmt.Sprintf("sallyport recording\nsession %s\ngateway %s\nrecords %d\nhead %s\n", h.Session, h.Gateway, records, head)
+// the head to one session of one gateway, and to the seal's own time, so that no
+// byte of the seal can change unnoticed.
+func seals(h Header, records int64, head string, at time.Time) string {
+	return fmt.Sprintf("sallyport recording\nsession %s\ngateway %s\nrecords %d\nhead %s\nsealed %s\n",
+		h.Session, h.Gateway, records, head, at.UTC().Format(time.RFC3339Nano))
 }
 
 // Armour of an SSHSIG as ssh-keygen writes it.

@@ -11,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"strconv"
+	"time"
 )
 
 // settle makes the recording of an ended session out of its journal lines,
@@ -215,7 +216,8 @@ func (w *splitter) conclude() error {
 
 // seal signs the chain's head.
 func (w *splitter) seal() error {
-	statement := seals(w.chain.tally.header, w.chain.seq, w.chain.prev)
+	now := w.j.opt.Now()
+	statement := seals(w.chain.tally.header, w.chain.seq, w.chain.prev, now)
 	signature, err := w.j.opt.Sign([]byte(statement))
 	if err != nil {
 		return fmt.Errorf("sign the recording's seal: %w", err)
@@ -223,12 +225,14 @@ func (w *splitter) seal() error {
 	if err := plainArmor(string(signature)); err != nil {
 		return fmt.Errorf("sign the recording's seal: %w", err)
 	}
-	return w.add(&Record{Type: TypeSeal, Statement: statement, Signature: string(signature)})
+	return w.addAt(now, &Record{Type: TypeSeal, Statement: statement, Signature: string(signature)})
 }
 
-func (w *splitter) add(r *Record) error {
+func (w *splitter) add(r *Record) error { return w.addAt(w.j.opt.Now(), r) }
+
+func (w *splitter) addAt(now time.Time, r *Record) error {
 	w.buf.Reset()
-	if err := w.chain.next(&w.buf, r, w.j.opt.Now()); err != nil {
+	if err := w.chain.next(&w.buf, r, now); err != nil {
 		return err
 	}
 	w.write(w.buf.Bytes())

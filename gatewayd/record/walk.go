@@ -108,7 +108,7 @@ func (w *walker) blame(line []byte, seq int64) int64 {
 		return 1
 	}
 	if r, err := decode(line); err == nil && r.Type == TypeSeal {
-		if r.Statement == seals(w.chain.tally.header, w.chain.seq, w.chain.prev) {
+		if r.Statement == seals(w.chain.tally.header, w.chain.seq, w.chain.prev, r.Time) {
 			return seq
 		}
 		return seq - 1
@@ -126,7 +126,7 @@ func (w *walker) sealed(r *Record, head string) error {
 	if err := encode(&b, r); err != nil || !bytes.Equal(b.Bytes(), r.Line) {
 		return fmt.Errorf("the seal's bytes were changed")
 	}
-	if r.Statement != seals(w.chain.tally.header, r.Seq-1, head) {
+	if r.Statement != seals(w.chain.tally.header, r.Seq-1, head, r.Time) {
 		return fmt.Errorf("the seal is over another recording")
 	}
 	return plainArmor(r.Signature)
