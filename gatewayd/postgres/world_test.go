@@ -196,7 +196,7 @@ func (w *world) review(c variant) {
   subject: agent:etl
   connection: orders-db
   allow:
-    - {verbs: [%s], "on": ["app.*"]}
+    - {verbs: [%s], on: ["app.*"]}
   limits: {rows: %d}
   validity: {notBefore: %q, expires: %q}
   justification: {ticket: OPS-1, reason: test}
