@@ -3,6 +3,7 @@ package peers
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -65,6 +66,16 @@ func IsolateProcess(home string) error {
 	return nil
 }
 
+// quietGo turns telemetry off for a home: a go command leaves a process behind
+// that writes there, also after the test has ended and removed it.
+func quietGo(home string) error {
+	dir := filepath.Join(home, ".config", "go", "telemetry")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "mode"), []byte("off\n"), 0o600)
+}
+
 // IsolateEnv cleans the environment of the running test and of all it starts: no PG* variables, no
 // ssh-agent, no git configuration, and an empty HOME. The environment comes back when the test ends. Go's and the package's own
 // caches stay where they are.
@@ -84,7 +95,11 @@ func IsolateEnv(t testing.TB) {
 			t.Fatal(err)
 		}
 	}
-	for _, entry := range append(append(pins, fixed...), "HOME="+t.TempDir()) {
+	home := t.TempDir()
+	if err := quietGo(home); err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range append(append(pins, fixed...), "HOME="+home) {
 		name, value, _ := strings.Cut(entry, "=")
 		t.Setenv(name, value)
 	}
