@@ -73,6 +73,7 @@ var worldMasks = []Mask{
 // world is a real database with canaries in masked columns, and a guard of it.
 type world struct {
 	conn    *pgconn.PgConn
+	config  *pgconn.Config
 	catalog *Catalog
 	guard   *Guard
 	notices []string
@@ -88,7 +89,7 @@ func newWorld(t testing.TB, masks []Mask) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{}
+	w := &world{config: config}
 	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
 		w.notices = append(w.notices, n.Message+"|"+n.Detail+"|"+n.Hint+"|"+n.Where)
 	}
