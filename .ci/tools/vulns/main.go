@@ -4,7 +4,7 @@
 //
 // It fails on a vulnerability that the code reaches and the list does not name, and on a line of the list that is not
 // reported any more. Where the vulnerability database cannot be reached it says so and passes: being offline is no finding.
-// GOVULNDB chooses another database, as it does for govulncheck.
+// GOVULNDB, when set, is the URL of another database (govulncheck -db).
 package main
 
 import (
@@ -36,7 +36,11 @@ func run(govulncheck, list string) error {
 		return err
 	}
 	var stdout, stderr bytes.Buffer
-	cmd := exec.Command(govulncheck, "-format", "json", "./...")
+	args := []string{"-format", "json"}
+	if database := os.Getenv("GOVULNDB"); database != "" {
+		args = append(args, "-db", database)
+	}
+	cmd := exec.Command(govulncheck, append(args, "./...")...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
 		// govulncheck's own words for a database that cannot be had; everything else is an error.
