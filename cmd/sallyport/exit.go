@@ -78,7 +78,7 @@ func report(command *cobra.Command, err error) int {
 	if f.hint != "" {
 		fmt.Fprintf(os.Stderr, "%s\n", f.hint)
 	}
-	if f.code == exitUsage {
+	if f.code == exitUsage && text != "" { // not the code of a command that sallyport ran
 		fmt.Fprintf(os.Stderr, "usage: %s\n`%s --help` explains it with examples\n", command.UseLine(), command.CommandPath())
 	}
 	return f.code

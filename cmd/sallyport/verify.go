@@ -81,7 +81,7 @@ func verify(ctx context.Context, g *globals, in record.VerifyInput, out, errOut 
 		v.print(out, errOut)
 	}
 	if !v.OK {
-		return hint(fmt.Errorf("%s do not hold", count(len(v.Problems), "thing")), "keep the folder as it is: it is evidence")
+		return hint(fmt.Errorf("verify found %s", count(len(v.Problems), "problem")), "keep the folder as it is: it is evidence")
 	}
 	return nil
 }
