@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -29,7 +30,7 @@ type person struct {
 type result struct {
 	stdout, stderr string
 	code           int
-	began, ended   time.Time
+	ended          time.Time
 }
 
 func (r result) all() string { return r.stdout + r.stderr }
@@ -64,7 +65,7 @@ func (d *demo) quiet(p *person, stdin string, words ...string) result {
 	cmd.Stdin = strings.NewReader(stdin)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	r := result{began: time.Now()}
+	var r result
 	err := cmd.Run()
 	r.ended, r.stdout, r.stderr = time.Now(), stdout.String(), stderr.String()
 	r.code = cmd.ProcessState.ExitCode()
@@ -113,16 +114,19 @@ func (d *demo) prompt(p *person, line, stdin string) {
 	fmt.Fprintf(d.out, "\n%s %s\n", d.bold(p.name+"$"), strings.ReplaceAll(line, "\n", "\n  "))
 }
 
-// print shows output, indented, and with long lines of key material cut.
+// print shows output, indented.
 func (d *demo) print(text string) {
+	if strings.TrimSpace(text) == "" {
+		return
+	}
 	for _, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
 		fmt.Fprintf(d.out, "  %s\n", line)
 	}
 }
 
-// edit changes a file in the person's clone as an editor would: it replaces one text that must be there.
+// edit changes a file in the person's clone as an editor would: it replaces one text, which must be there.
 func (d *demo) edit(p *person, file, old, replacement string) error {
-	path := p.clone + "/" + file
+	path := filepath.Join(p.clone, file)
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return err
@@ -131,8 +135,17 @@ func (d *demo) edit(p *person, file, old, replacement string) error {
 		return fmt.Errorf("%s does not contain %q", path, old)
 	}
 	fmt.Fprintf(d.out, "\n%s edit %s\n", d.bold(p.name+"$"), file)
-	d.print("+ " + strings.TrimSpace(strings.Replace(replacement, old, "", 1)))
+	for _, line := range strings.Split(replacement, "\n") {
+		if line != old {
+			d.print("+ " + strings.TrimSpace(line))
+		}
+	}
 	return os.WriteFile(path, []byte(strings.Replace(string(text), old, replacement, 1)), 0o644)
+}
+
+// add is edit for a new line before one that is there.
+func (d *demo) add(p *person, file, line, before string) error {
+	return d.edit(p, file, before, line+"\n"+before)
 }
 
 // assert records and prints one assertion. The story goes on to the end of the step, so that the rest of what it shows is seen too.

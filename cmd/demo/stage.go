@@ -276,7 +276,7 @@ func (d *demo) startDaemon(p *person, words ...string) error {
 	cmd := d.command(context.WithoutCancel(d.ctx), p, words...)
 	cmd.Cancel, cmd.WaitDelay = nil, 0
 	cmd.Stdout, cmd.Stderr = log, log
-	process, err := peers.Guard(cmd, "TERM", "")
+	process, err := peers.Guard(cmd, "TERM", d.work) // if the demo is killed, the folder goes with its daemons
 	if err != nil {
 		return err
 	}

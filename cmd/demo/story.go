@@ -64,7 +64,7 @@ func (d *demo) request() error {
 }
 
 func (d *demo) badEdit() error {
-	if err := d.edit(d.alice, reviewFile, "  validity:\n", "  limits: {sesion: 30m}\n  validity:\n"); err != nil {
+	if err := d.add(d.alice, reviewFile, "  limits: {sesion: 30m}", "  validity:"); err != nil {
 		return err
 	}
 	d.run(d.alice, "git", "commit", "--quiet", "--all", "--message", "Limit the session")
@@ -76,7 +76,7 @@ func (d *demo) badEdit() error {
 }
 
 func (d *demo) mendedEdit() error {
-	if err := d.edit(d.alice, reviewFile, "sesion", "session"); err != nil {
+	if err := d.edit(d.alice, reviewFile, "limits: {sesion: 30m}", "limits: {session: 30m}"); err != nil {
 		return err
 	}
 	d.run(d.alice, "git", "commit", "--quiet", "--all", "--message", "Spell session")
