@@ -9,10 +9,12 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -461,6 +463,7 @@ func swapInside(document []byte, old, new string) func(string) string {
 // another in the signed documents.
 func TestDataAndDocumentsHaveToAgree(t *testing.T) {
 	r := newRepo(t)
+	r.files["connections/orders-db.catalog.json"] = &fstest.MapFile{Data: []byte("\n")} // Cg== in base64
 	built := r.build(7)
 	connection, data := release.ConnectionBundle("orders-db"), "sallyport/connections/orders-db/data.json"
 	review := r.files["reviews/orders-db/etl-nightly.yaml"].Data
@@ -480,11 +483,25 @@ func TestDataAndDocumentsHaveToAgree(t *testing.T) {
 		"entry renamed":              {swap(`{"orders-db/etl-nightly":{`, `{"orders-db/other":{`), "has no entry in this bundle"},
 		"duplicate entry":            {swap(`"reviews":{`, `"reviews":{"a/b":{},`), "canonical form"},
 		"broken document":            {swapInside(r.files["connections/orders-db.yaml"].Data, "protocol: postgres", "protocol: [postgres"), "connections/orders-db.yaml"},
+		"entry with another key":     {swap(`"orders-db/etl-nightly":{`, `"orders-db/etl-nightly":{"more":1,`), "canonical form"},
+		"entry with white space":     {swap(`"approvers":[`, `"approvers": [`), "canonical form"},
+		"data with a repeated key":   {swap(`"document":{`, `"document":{"kind":"AccessReview",`), "is not what reviews/orders-db/etl-nightly.yaml says"},
+		"key spelled otherwise":      {swap(`"orders-db/etl-nightly":{`, `"orders-db/etl\u002dnightly":{`), "canonical form"},
+		"base64 spelled otherwise":   {swap(`"Cg=="`, `"Ch=="`), "canonical form"},
+		"bytes behind the end":       {func(s string) string { return s + "\n" }, "canonical form"},
 		"not JSON":                   {func(string) string { return "{" }, "not the expected JSON"},
+	}
+	before, err := r.open(r.publish(6))
+	if err != nil {
+		t.Fatal(err)
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			_, err := r.open(r.rewrite(built, connection, data, ordersRoots, c.change))
+			dir := r.rewrite(built, connection, data, ordersRoots, c.change)
+			_, err := r.open(dir)
+			wantError(t, err, "connection/orders-db", c.want)
+			// Whoever has the good release in hand sees it just as well.
+			_, err = release.Opener{Dir: dir, Trust: r.trust()}.Open(context.Background(), before, now)
 			wantError(t, err, "connection/orders-db", c.want)
 		})
 	}
@@ -550,3 +567,43 @@ func FuzzOpenBundle(f *testing.F) {
 		}
 	})
 }
+
+// However a connection's data is written: what is accepted is what encoding/json
+// reads, to the byte, as far as its parts are JSON.
+func FuzzDecodeConnection(f *testing.F) {
+	r := newRepo(f)
+	built := r.build(7)
+	for _, m := range unpackAll(f, built.Bundles[built.Envelope.Bundles[release.ConnectionBundle("orders-db")]]) {
+		if strings.HasSuffix(m.name, "data.json") {
+			f.Add(m.data)
+		}
+	}
+	for _, text := range []string{
+		`{"connection":{},"reviews":{},"documents":{}}`,
+		`{"connection":{"a":"}\\\""},"reviews":{"a":{"b":["]"]},"c":{}},"documents":{"a":"Cg==","b":""}}`,
+		`{"connection":{},"reviews":{"a":{},"a":{}},"documents":{}}`,
+		`{"connection":{},"reviews":{"\u0061":{}},"documents":{"\u003c":""}}`,
+		`{"connection":"\\`, `{"connection":"`, `{"connection":}`, `{"connection":1,"reviews":{},"documents":{}}`, `{`,
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		connection, entries, documents, err := release.DecodeConnection(b)
+		if err != nil || !json.Valid(b) {
+			return
+		}
+		var want struct {
+			Connection json.RawMessage            `json:"connection"`
+			Reviews    map[string]json.RawMessage `json:"reviews"`
+			Documents  map[string][]byte          `json:"documents"`
+		}
+		if err := json.Unmarshal(b, &want); err != nil {
+			t.Fatalf("accepted %q: %v", b, err)
+		}
+		if !bytes.Equal(connection, want.Connection) || !maps.EqualFunc(entries, want.Reviews, equal) || !maps.EqualFunc(documents, want.Documents, bytes.Equal) {
+			t.Errorf("%q was read as %q, %q, %q", b, connection, entries, documents)
+		}
+	})
+}
+
+func equal(a, b json.RawMessage) bool { return bytes.Equal(a, b) }

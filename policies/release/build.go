@@ -2,6 +2,7 @@ package release
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -34,6 +35,8 @@ type BuildInput struct {
 	HighestSequences map[string]int64
 	Now              time.Time
 	ValidFor         time.Duration // default: the config's freshness
+	// Cache remembers what did not change since the last Build. Optional.
+	Cache *Cache
 }
 
 // Built is a release that is not signed yet.
@@ -54,7 +57,11 @@ func Build(ctx context.Context, in BuildInput) (*Built, error) {
 	case in.Sequence < 1:
 		return nil, fmt.Errorf("release: sequence %d: releases count from 1", in.Sequence)
 	}
-	if _, err := policies.Compile(ctx, policySources(t)); err != nil {
+	if in.Cache == nil {
+		in.Cache = NewCache()
+	}
+	defer in.Cache.turn()
+	if err := in.Cache.compile(ctx, policySources(t)); err != nil {
 		return nil, err
 	}
 	built := &Built{Envelope: envelopeOf(in), Bundles: map[string][]byte{}, Closed: map[string]string{}}
@@ -66,7 +73,7 @@ func Build(ctx context.Context, in BuildInput) (*Built, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		members := map[string][]byte{connectionData(name): canonical(connectionFileOf(in, t.Connections[name], open[name]))}
+		members := map[string][]byte{connectionData(name): connectionFileOf(in, t.Connections[name], open[name]).encode()}
 		if err := built.add(ConnectionBundle(name), members, connectionRoots(name)); err != nil {
 			return nil, err
 		}
@@ -167,33 +174,37 @@ func ownerModules(files documents) map[string][]byte {
 }
 
 func connectionFileOf(in BuildInput, c *reviews.Connection, open []*reviews.Review) connectionFile {
-	file := connectionFile{Connection: c.JSON(), Reviews: map[string]reviewEntry{}, Documents: documents{}}
-	file.Documents.add(c.Source)
+	file := connectionFile{connection: canonical(c.JSON()), reviews: map[string]json.RawMessage{}, documents: documents{}}
+	file.documents.add(c.Source)
 	if c.Catalog != nil {
-		file.Documents[reviews.CatalogPath(c.Metadata.Name)] = c.Catalog
+		file.documents[reviews.CatalogPath(c.Metadata.Name)] = c.Catalog
 	}
 	for _, r := range open {
-		file.Documents.add(r.Source)
-		file.Reviews[r.Metadata.Name] = entryOf(in, r)
+		file.documents.add(r.Source)
+		file.reviews[r.Metadata.Name] = in.Cache.entry(r, seen(in, r))
 	}
 	return file
 }
 
-func entryOf(in BuildInput, r *reviews.Review) reviewEntry {
-	seen, ok := in.History[r.Metadata.Name]
-	if !ok {
-		seen = Seen{Commit: in.Commit, At: in.Now}
+// seen is since when the review stands as it does.
+func seen(in BuildInput, r *reviews.Review) Seen {
+	if s, ok := in.History[r.Metadata.Name]; ok {
+		return s
 	}
+	return Seen{Commit: in.Commit, At: in.Now}
+}
+
+func entryOf(r *reviews.Review, s Seen) reviewEntry {
 	approvers := r.Source.Approvals
 	if approvers == nil {
 		approvers = []string{}
 	}
 	return reviewEntry{
 		SHA256:     r.Source.SHA256,
-		Commit:     seen.Commit,
-		ApprovedAt: seen.At.UTC().Truncate(time.Second).Format(time.RFC3339),
+		Commit:     s.Commit,
+		ApprovedAt: s.At.UTC().Truncate(time.Second).Format(time.RFC3339),
 		Approvers:  approvers,
 		Lines:      r.Source.Lines,
-		Document:   r.JSON(),
+		Document:   canonical(r.JSON()),
 	}
 }

@@ -21,6 +21,10 @@ const (
 	// MaxBundle bounds a bundle, in bytes, both packed and unpacked.
 	MaxBundle = 256 << 20
 
+	// readAhead is how many bytes a member's header is believed before the member
+	// is read.
+	readAhead = 64 << 20
+
 	manifestFile = ".manifest"
 	trustData    = "sallyport/trust/data.json"
 )
@@ -51,7 +55,11 @@ func pack(members map[string][]byte, roots []string) ([]byte, error) {
 	all := maps.Clone(members)
 	all[manifestFile] = canonical(manifestOf(members, roots))
 	var out bytes.Buffer
-	zipped := gzip.NewWriter(&out)
+	// A merge waits for this, and documents shrink to about the same at any level.
+	zipped, err := gzip.NewWriterLevel(&out, gzip.BestSpeed)
+	if err != nil {
+		return nil, err
+	}
 	archive := tar.NewWriter(zipped)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		if !memberForm.MatchString(name) {
@@ -144,11 +152,12 @@ func readTar(stream io.Reader) (map[string][]byte, error) {
 		if err := checkMember(header, members); err != nil {
 			return nil, err
 		}
-		b, err := io.ReadAll(archive)
-		if err != nil {
+		var b bytes.Buffer
+		b.Grow(int(min(header.Size, readAhead)) + bytes.MinRead)
+		if _, err := b.ReadFrom(archive); err != nil {
 			return nil, fmt.Errorf("the bundle is damaged in member %s: %w", header.Name, err)
 		}
-		members[header.Name] = b
+		members[header.Name] = b.Bytes()
 	}
 }
 

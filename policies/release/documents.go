@@ -23,23 +23,6 @@ type trustFile struct {
 	Documents documents `json:"documents"` // JSON has them in base64
 }
 
-// connectionFile is data.sallyport.connections[name].
-type connectionFile struct {
-	Connection map[string]any         `json:"connection"`
-	Reviews    map[string]reviewEntry `json:"reviews"`
-	Documents  documents              `json:"documents"`
-}
-
-// reviewEntry is data.sallyport.connections[_].reviews[name].
-type reviewEntry struct {
-	SHA256     string         `json:"sha256"`
-	Commit     string         `json:"commit"`
-	ApprovedAt string         `json:"approvedAt"` // RFC 3339
-	Approvers  []string       `json:"approvers"`
-	Lines      map[string]int `json:"lines"`
-	Document   map[string]any `json:"document"`
-}
-
 // add puts the document and its signatures into the files.
 func (d documents) add(s reviews.Source) {
 	d[s.Path] = s.Bytes

@@ -1,5 +1,7 @@
 package release
 
+import "encoding/json"
+
 // ReadMembers is what reads untrusted archives.
 var ReadMembers = readMembers
 
@@ -9,4 +11,10 @@ var PolicyRoots = policyRoots
 // Manifest is the manifest that belongs to the members.
 func Manifest(members map[string][]byte, roots []string) []byte {
 	return canonical(manifestOf(members, roots))
+}
+
+// DecodeConnection takes the data of a connection apart.
+func DecodeConnection(b []byte) (connection json.RawMessage, reviews map[string]json.RawMessage, documents map[string][]byte, err error) {
+	f, err := decodeConnection(b)
+	return f.connection, f.reviews, f.documents, err
 }

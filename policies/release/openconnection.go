@@ -1,7 +1,9 @@
 package release
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -52,7 +54,7 @@ func (o Opener) readConnection(ctx context.Context, r, before *Release, name str
 	if len(members) != 1 {
 		return nil, bundleError(bundle, fmt.Errorf("it has %d members where only data.json belongs", len(members)))
 	}
-	file, err := decode[connectionFile](members[connectionData(name)])
+	file, err := decodeConnection(members[connectionData(name)])
 	if err != nil {
 		return nil, bundleError(bundle, fmt.Errorf("data.json: %w", err))
 	}
@@ -67,18 +69,18 @@ func (o Opener) readConnection(ctx context.Context, r, before *Release, name str
 // besides has to agree with them.
 func (r *Release) connection(ctx context.Context, name string, file connectionFile, known *Connection) (*Connection, error) {
 	at := reviews.PathOf(reviews.KindConnection, name)
-	document, err := reviews.ParseConnection(at, file.Documents[at])
+	document, err := reviews.ParseConnection(at, file.documents[at])
 	if err != nil {
 		return nil, err
 	}
 	if err := r.sameRepo(document.Metadata, document.Source); err != nil {
 		return nil, err
 	}
-	signatures := file.Documents.signatures()
+	signatures := file.documents.signatures()
 	document.Source.Signatures = signatures[at]
-	document.Catalog = file.Documents[reviews.CatalogPath(name)]
+	document.Catalog = file.documents[reviews.CatalogPath(name)]
 	json := document.JSON()
-	if !sameJSON(json, file.Connection) {
+	if !bytes.Equal(canonical(json), file.connection) {
 		return nil, fmt.Errorf("what it says of connection %s is not what %s says", name, at)
 	}
 	c := &Connection{
@@ -87,7 +89,7 @@ func (r *Release) connection(ctx context.Context, name string, file connectionFi
 		JSON:      policies.NewDocument(json),
 		Catalog:   document.Catalog,
 		Digest:    document.Source.SHA256,
-		documents: file.Documents,
+		documents: file.documents,
 	}
 	if err := c.checkDocuments(file); err != nil {
 		return nil, err
@@ -98,14 +100,14 @@ func (r *Release) connection(ctx context.Context, name string, file connectionFi
 // checkDocuments demands that each document is the connection, its catalog, a
 // review that has an entry, or a signature of one of these.
 func (c *Connection) checkDocuments(file connectionFile) error {
-	for name := range file.Documents {
+	for name := range file.documents {
 		document, _, isSignature := strings.Cut(name, ".sigs/")
 		switch {
 		case document == c.Document.Source.Path, name == reviews.CatalogPath(c.Name):
 			continue
 		case reviews.KindOf(document) == reviews.KindReview:
 			entry := strings.TrimSuffix(strings.TrimPrefix(document, "reviews/"), ".yaml")
-			if _, ok := file.Reviews[entry]; ok {
+			if _, ok := file.reviews[entry]; ok {
 				continue
 			}
 		}
@@ -119,7 +121,7 @@ func (c *Connection) checkDocuments(file connectionFile) error {
 
 // readReviews parses the reviews on all processors; ones that known holds unchanged are taken over.
 func (c *Connection) readReviews(ctx context.Context, r *Release, file connectionFile, signatures map[string]map[string][]byte, known *Connection) error {
-	names := slices.Sorted(maps.Keys(file.Reviews))
+	names := slices.Sorted(maps.Keys(file.reviews))
 	list := make([]*Review, len(names))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
@@ -150,13 +152,18 @@ func (c *Connection) review(r *Release, file connectionFile, name string, signat
 	if !reviews.IsReview(name) {
 		return nil, fmt.Errorf("%q is not the name of a review", name)
 	}
-	raw, entry := file.Documents[at], file.Reviews[name]
+	raw, sum := file.documents[at], sha256.Sum256(file.reviews[name])
+	if known != nil && known.reviews[name] != nil && known.reviews[name].entry == sum {
+		if same := known.reviews[name]; bytes.Equal(raw, same.Document.Source.Bytes) {
+			return same, nil
+		}
+	}
+	entry, err := decode[reviewEntry](file.reviews[name])
+	if err != nil {
+		return nil, fmt.Errorf("the entry of %s: %w", at, err)
+	}
 	if digest(raw) != entry.SHA256 {
 		return nil, fmt.Errorf("%s does not have the sha256 that its entry says", at)
-	}
-	sum := digest(canonical(entry))
-	if known != nil && known.reviews[name] != nil && known.reviews[name].entry == sum {
-		return known.reviews[name], nil
 	}
 	document, err := reviews.ParseReview(at, raw)
 	if err != nil {
@@ -169,7 +176,7 @@ func (c *Connection) review(r *Release, file connectionFile, name string, signat
 		return nil, fmt.Errorf("%s is a review for connection %s", at, document.Spec.Connection)
 	}
 	json := document.JSON()
-	if !sameJSON(json, entry.Document) || !maps.Equal(document.Source.Lines, entry.Lines) {
+	if !bytes.Equal(canonical(json), entry.Document) || !maps.Equal(document.Source.Lines, entry.Lines) {
 		return nil, fmt.Errorf("what the bundle says of review %s is not what %s says", name, at)
 	}
 	approvedAt, err := time.Parse(time.RFC3339, entry.ApprovedAt)
@@ -199,5 +206,3 @@ func (c *Connection) checkSequences(e Envelope) error {
 	}
 	return nil
 }
-
-func sameJSON(a, b map[string]any) bool { return string(canonical(a)) == string(canonical(b)) }

@@ -25,6 +25,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -101,7 +102,7 @@ type Review struct {
 	Document   *reviews.Review
 	JSON       *policies.Document // what Rego gets
 
-	entry string // digest of the bundle's entry, by which an unchanged review is known again
+	entry [sha256.Size]byte // of the bundle's entry, by which an unchanged review is known again
 }
 
 // Candidates are the reviews whose subject is the principal, sorted by name.
@@ -128,6 +129,8 @@ func canonical(v any) []byte {
 	return b
 }
 
+var errNotCanonical = errors.New("it is not in canonical form: a key is unknown, repeated, missing or out of order")
+
 // decode reads v from its canonical form and from nothing else.
 func decode[T any](b []byte) (T, error) {
 	var v T
@@ -135,7 +138,7 @@ func decode[T any](b []byte) (T, error) {
 		return v, fmt.Errorf("it is not the expected JSON: %w", err)
 	}
 	if string(canonical(v)) != string(b) {
-		return v, fmt.Errorf("it is not in canonical form: a key is unknown, repeated, missing or out of order")
+		return v, errNotCanonical
 	}
 	return v, nil
 }

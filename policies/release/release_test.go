@@ -1,10 +1,12 @@
 package release_test
 
 import (
+	"bytes"
 	"context"
 	"io/fs"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -167,4 +169,52 @@ func TestOpenerTakesOverWhatIsUnchanged(t *testing.T) {
 	case orders(second, "orders-db/other").Document.Spec.Sequence != 2:
 		t.Error("the changed review was not taken")
 	}
+}
+
+// A cache must never show in what is built, whatever changed since it was filled.
+func TestCacheNeverShows(t *testing.T) {
+	r, cache := newRepo(t), release.NewCache()
+	same := func(what string, change func(*release.BuildInput)) {
+		t.Helper()
+		in := r.input(7)
+		change(&in)
+		want, err := release.Build(context.Background(), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in.Cache = cache
+		for range 2 {
+			got, err := release.Build(context.Background(), in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !maps.Equal(got.Envelope.Bundles, want.Envelope.Bundles) || !maps.EqualFunc(got.Bundles, want.Bundles, bytes.Equal) {
+				t.Errorf("%s: a Build with a cache differs from one without", what)
+			}
+		}
+	}
+	none := func(*release.BuildInput) {}
+	same("first", none)
+	same("seen in another commit", func(in *release.BuildInput) {
+		in.History["orders-db/etl-nightly"] = release.Seen{Commit: strings.Repeat("c", 40), At: now}
+	})
+	same("seen at another time", func(in *release.BuildInput) {
+		in.History["orders-db/etl-nightly"] = release.Seen{Commit: strings.Repeat("c", 40), At: now.Add(-time.Second)}
+	})
+	same("other approvers", func(in *release.BuildInput) {
+		in.Tree.Reviews["orders-db/etl-nightly"].Source.Approvals = []string{"user:bob", "user:carol"}
+	})
+	r.review("orders-db/etl-nightly", 5, "app.items")
+	same("other bytes", none)
+	r.policy("hours", "\npackage access\n\ndeny contains \"closed\" if input.principal == \"x\"\n")
+	same("another policy", none)
+	r.policy("hours", "\npackage access\n\ndeny contains\n")
+	in := r.input(7)
+	in.Cache = cache
+	if _, err := release.Build(context.Background(), in); err == nil {
+		t.Error("a policy that does not compile was built")
+	}
+	delete(r.files, "reviews/orders-db/etl-nightly.yaml")
+	r.policy("hours", "\npackage access\n")
+	same("review gone", none)
 }
