@@ -41,18 +41,22 @@ func (l *loader) top() {
 // stands in the folder is reported.
 func (l *loader) files(folder string, kind Kind) []string {
 	entries := l.entries(folder)
+	names := make(map[string]bool, len(entries))
+	for _, e := range entries {
+		names[e.Name()] = true
+	}
 	var found []string
 	for _, e := range entries {
 		at := path.Join(folder, e.Name())
 		switch {
 		case e.IsDir() && strings.HasSuffix(e.Name(), sidecarSuffix):
-			l.orphan(at, entries)
+			l.orphan(at, names)
 		case e.IsDir() && kind == KindReview && !strings.Contains(folder, "/"):
 			found = append(found, l.files(at, kind)...)
 		case KindOf(at) == kind:
 			found = append(found, at)
 		case strings.HasSuffix(at, catalogSuffix) && kind == KindConnection:
-			l.orphanCatalog(at, entries)
+			l.orphanCatalog(at, names)
 		default:
 			l.tree.Problems = append(l.tree.Problems, problemf(at, misplaced(kind), "this is not where or how a %s is stored", kind))
 		}
@@ -123,24 +127,17 @@ func isExecutable(e fs.DirEntry) bool {
 	return err == nil && info.Mode()&0o111 != 0
 }
 
-func (l *loader) orphan(at string, siblings []fs.DirEntry) {
-	doc := path.Base(strings.TrimSuffix(at, sidecarSuffix))
-	for _, e := range siblings {
-		if e.Name() == doc {
-			return
-		}
+// orphan notes signatures whose document is not among the names beside them.
+func (l *loader) orphan(at string, siblings map[string]bool) {
+	if !siblings[path.Base(strings.TrimSuffix(at, sidecarSuffix))] {
+		l.tree.Notes = append(l.tree.Notes, problemf(at, "delete it", "these signatures belong to no document"))
 	}
-	l.tree.Notes = append(l.tree.Notes, problemf(at, "delete it", "these signatures belong to no document"))
 }
 
-func (l *loader) orphanCatalog(at string, siblings []fs.DirEntry) {
-	doc := path.Base(strings.TrimSuffix(at, catalogSuffix)) + ".yaml"
-	for _, e := range siblings {
-		if e.Name() == doc {
-			return
-		}
+func (l *loader) orphanCatalog(at string, siblings map[string]bool) {
+	if !siblings[path.Base(strings.TrimSuffix(at, catalogSuffix))+".yaml"] {
+		l.tree.Notes = append(l.tree.Notes, problemf(at, "delete it", "this catalog belongs to no connection"))
 	}
-	l.tree.Notes = append(l.tree.Notes, problemf(at, "delete it", "this catalog belongs to no connection"))
 }
 
 // read returns a document and its sidecars by file name.
