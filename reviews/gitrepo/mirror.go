@@ -206,8 +206,7 @@ func (m *Mirror) repack() error {
 	if err := m.objects.repo.RepackObjects(&git.RepackConfig{}); err != nil {
 		return fmt.Errorf("repack %s: %w", m.dir, err)
 	}
-	m.objects.repo, err = git.PlainOpen(m.dir) // drops the handles and caches of the old packs
-	return err
+	return m.objects.reopen(m.dir)
 }
 
 func (m *Mirror) origin() *git.Remote {

@@ -9,7 +9,9 @@ import (
 
 	git "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/cache"
 	"github.com/go-git/go-git/v5/plumbing/object"
+	"github.com/go-git/go-git/v5/storage/filesystem"
 	lru "github.com/hashicorp/golang-lru/v2"
 )
 
@@ -53,7 +55,31 @@ type store struct {
 }
 
 func newStore(repo *git.Repository) *store {
+	keepOpen(repo)
 	return &store{repo: repo, folders: remember[[]entry](), blobs: remember[[]byte](), sizes: remember[int64]()}
+}
+
+// keepOpen makes repo keep its pack files open, of which a mirror has at most
+// maxPacks, and look at the size of an object before reading it.
+func keepOpen(repo *git.Repository) {
+	if s, ok := repo.Storer.(*filesystem.Storage); ok {
+		repo.Storer = filesystem.NewStorageWithOptions(s.Filesystem(), cache.NewObjectLRUDefault(),
+			filesystem.Options{MaxOpenDescriptors: maxPacks, LargeObjectThreshold: MaxBlob})
+	}
+}
+
+// reopen lets go of the old packs after repacking. The caller holds mu.
+func (s *store) reopen(dir string) error {
+	repo, err := git.PlainOpen(dir)
+	if err != nil {
+		return err
+	}
+	keepOpen(repo)
+	if old, ok := s.repo.Storer.(io.Closer); ok {
+		err = old.Close()
+	}
+	s.repo = repo
+	return err
 }
 
 func remember[V any]() *lru.Cache[plumbing.Hash, V] {
@@ -119,13 +145,6 @@ func (s *store) blob(id plumbing.Hash) ([]byte, error) {
 	if known, ok := s.blobs.Get(id); ok {
 		return known, nil
 	}
-	size, err := s.blobSize(id)
-	if err != nil {
-		return nil, err
-	}
-	if size > MaxBlob {
-		return nil, fmt.Errorf("%w: %d bytes, at most %d are read", ErrTooLarge, size, MaxBlob)
-	}
 	contents, err := s.read(id)
 	if err == nil && len(contents) <= keptBlob {
 		s.blobs.Add(id, contents)
@@ -139,6 +158,10 @@ func (s *store) read(id plumbing.Hash) ([]byte, error) {
 	b, err := object.GetBlob(s.repo.Storer, id)
 	if err != nil {
 		return nil, err
+	}
+	s.sizes.Add(id, b.Size)
+	if b.Size > MaxBlob { // then nothing but its header was read
+		return nil, fmt.Errorf("%w: %d bytes, at most %d are read", ErrTooLarge, b.Size, MaxBlob)
 	}
 	r, err := b.Reader()
 	if err != nil {

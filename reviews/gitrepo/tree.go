@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path"
 	"sort"
 	"strconv"
 	"strings"
@@ -151,7 +150,7 @@ func (t *Tree) ReadDir(name string) ([]fs.DirEntry, error) {
 	}
 	list := make([]fs.DirEntry, len(entries))
 	for i, e := range entries {
-		list[i] = dirEntry{entry: e, tree: t, dir: name}
+		list[i] = dirEntry{entry: e, tree: t}
 	}
 	return list, nil
 }
@@ -268,27 +267,35 @@ type fileInfo struct {
 	entry entry
 	size  int64
 	when  time.Time
+	tree  *Tree // when set, the size is looked up there
 }
 
 func (i fileInfo) Name() string       { return i.entry.name }
-func (i fileInfo) Size() int64        { return i.size }
 func (i fileInfo) Mode() fs.FileMode  { return i.entry.mode }
 func (i fileInfo) ModTime() time.Time { return i.when }
 func (i fileInfo) IsDir() bool        { return i.entry.mode.IsDir() }
 func (i fileInfo) Sys() any           { return nil }
 
+// Size is 0 for a file that turns out to be unreadable, which reading it reports.
+func (i fileInfo) Size() int64 {
+	if i.tree == nil || !i.entry.mode.IsRegular() {
+		return i.size
+	}
+	size, _ := i.tree.objects.blobSize(i.entry.id)
+	return size
+}
+
 // dirEntry implements fs.DirEntry; sizes are looked up only when asked for.
 type dirEntry struct {
 	entry entry
 	tree  *Tree
-	dir   string
 }
 
 func (d dirEntry) Name() string      { return d.entry.name }
 func (d dirEntry) IsDir() bool       { return d.entry.mode.IsDir() }
 func (d dirEntry) Type() fs.FileMode { return d.entry.mode.Type() }
 func (d dirEntry) Info() (fs.FileInfo, error) {
-	return d.tree.stat(path.Join(d.dir, d.entry.name), d.entry)
+	return fileInfo{entry: d.entry, when: d.tree.when, tree: d.tree}, nil
 }
 func (d dirEntry) String() string { return fs.FormatDirEntry(d) }
 
