@@ -110,7 +110,7 @@ func oddEntry(at string, e fs.DirEntry) *Problem {
 		p = problemf(at, "replace it with the file itself", "it is a symbolic link")
 	case !e.IsDir() && !e.Type().IsRegular():
 		p = problemf(at, "delete it; submodules and special files have no place here", "it is not a plain file")
-	case !plainName.MatchString(e.Name()):
+	case !isPlain(e.Name()):
 		p = problemf(path.Dir(at)+"/"+printable(e.Name()), "use lower-case ASCII letters, digits, dots, dashes and underscores", "the name is not plain")
 	case !e.IsDir() && isExecutable(e):
 		p = problemf(at, "git update-index --chmod=-x "+at, "it is executable")
@@ -120,7 +120,19 @@ func oddEntry(at string, e fs.DirEntry) *Problem {
 	return &p
 }
 
-var plainName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`)
+// isPlain tells whether a name has only ASCII letters, digits, "_", and not in
+// front "." and "-".
+func isPlain(name string) bool {
+	for i, c := range []byte(name) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '_':
+		case i > 0 && (c == '.' || c == '-'):
+		default:
+			return false
+		}
+	}
+	return name != ""
+}
 
 func isExecutable(e fs.DirEntry) bool {
 	info, err := e.Info()

@@ -72,10 +72,14 @@ func (v view) Open(name string) (fs.File, error) {
 	if t == nil {
 		return nil, absent("open", name)
 	}
-	if info, err := t.Stat(name); err == nil && info.IsDir() {
+	f, err := t.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	if _, isFolder := f.(fs.ReadDirFile); isFolder {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("is a folder: list it with ReadDir")}
 	}
-	return t.Open(name)
+	return f, nil
 }
 
 // ReadFile implements fs.ReadFileFS.
