@@ -67,9 +67,9 @@ func digestOf(parts ...[]byte) [sha256.Size]byte {
 	return id
 }
 
-// review is ParseReview. Only good reviews are remembered; each call returns its
-// own copy of the parts that Load fills in.
-func (c *Cache) review(path string, b []byte) (*Review, error) {
+// Review is ParseReview. Only good reviews are remembered, at least until the end
+// of the next Load; each call returns its own copy of the parts that Load fills in.
+func (c *Cache) Review(path string, b []byte) (*Review, error) {
 	if c == nil {
 		return ParseReview(path, b)
 	}

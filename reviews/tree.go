@@ -415,7 +415,7 @@ func (l *loader) reviews() {
 		}
 		sigs[i] = s
 		group.Go(func() error {
-			results[i].review, results[i].err = l.opt.Cache.review(f, b)
+			results[i].review, results[i].err = l.opt.Cache.Review(f, b)
 			if results[i].err == nil {
 				l.opt.Cache.warm(NamespaceReview, b, s)
 			}

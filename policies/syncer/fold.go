@@ -26,14 +26,19 @@ type fold struct {
 	tree   *gitrepo.Tree
 	now    time.Time
 	cache  *reviews.Cache
+	// head is where the fold ends. Its reviews are loaded next, so parsing one of
+	// them is remembered in parsed, where that load looks.
+	head   *gitrepo.Tree
+	parsed *reviews.Cache
 }
 
-func (s *Syncer) newFold() (*fold, error) {
-	f := &fold{mirror: s.mirror, state: s.state.clone(), now: s.opt.Now(), cache: reviews.NewCache()}
-	if f.state.Commit == "" {
-		return f, nil
-	}
+// newFold begins at the state's commit, to end at head.
+func (s *Syncer) newFold(head string) (*fold, error) {
+	f := &fold{mirror: s.mirror, state: s.state.clone(), now: s.opt.Now(), cache: reviews.NewCache(), parsed: s.cache}
 	var err error
+	if f.head, err = treeOf(s.mirror, head); err != nil || f.state.Commit == "" {
+		return f, err
+	}
 	f.tree, err = treeOf(s.mirror, f.state.Commit)
 	return f, err
 }
@@ -286,7 +291,7 @@ func (f *fold) document(c *gitrepo.Commit, tree *gitrepo.Tree, doc string, toget
 	case unnumbered(doc):
 		m.Closed = older(m, digest(b))
 	default:
-		m = f.sequence(m, c, doc, b)
+		m = f.sequence(m, c, tree, doc, b)
 	}
 	if together && m.Closed == "" {
 		m.Closed = fmt.Sprintf("commit %s changed it together with trust, config or policies; documents are judged only under what was merged before them: touch it again in a commit of its own", short(c.ID))
@@ -303,8 +308,12 @@ func older(m memory, sum string) string {
 
 // sequence holds a review's version against all that its name ever had.
 // Approvals do not matter here: a merged sequence is used up, signed or not.
-func (f *fold) sequence(m memory, c *gitrepo.Commit, doc string, b []byte) memory {
-	r, err := reviews.ParseReview(doc, b)
+func (f *fold) sequence(m memory, c *gitrepo.Commit, tree *gitrepo.Tree, doc string, b []byte) memory {
+	var parsed *reviews.Cache
+	if same(tree, f.head, doc) {
+		parsed = f.parsed
+	}
+	r, err := parsed.Review(doc, b)
 	if err != nil || f.state.Repo != "" && r.Metadata.Repo != f.state.Repo {
 		m.Closed = ""
 		return m // loading says what is wrong with it

@@ -88,7 +88,7 @@ func (s *Syncer) input(tree *reviews.Tree, now time.Time) release.BuildInput {
 	in := release.BuildInput{
 		Tree: tree, Commit: s.state.Commit, Ref: "refs/heads/" + s.opt.Branch, Sequence: s.state.Sequence,
 		History: map[string]release.Seen{}, HighestSequences: map[string]int64{},
-		Now: now, ValidFor: tree.Config.Spec.Freshness.ValidFor.Std(),
+		Now: now, ValidFor: tree.Config.Spec.Freshness.ValidFor.Std(), Cache: s.built,
 	}
 	for path, m := range s.state.Documents {
 		if m.Sequence > 0 {

@@ -30,6 +30,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/sallyport-dev/sallyport/policies/release"
 	"github.com/sallyport-dev/sallyport/reviews"
 	"github.com/sallyport-dev/sallyport/reviews/gitrepo"
 )
@@ -65,6 +66,7 @@ type Syncer struct {
 
 	publish publisher
 	cache   *reviews.Cache
+	built   *release.Cache
 	said    string // last error that was logged, so that a lasting one is logged once
 
 	mu     sync.Mutex
@@ -139,7 +141,7 @@ func open(opt Options) (*Syncer, error) {
 		return nil, err
 	}
 	return &Syncer{
-		opt: opt, mirror: mirror, state: st, publish: publishRelease, cache: reviews.NewCache(),
+		opt: opt, mirror: mirror, state: st, publish: publishRelease, cache: reviews.NewCache(), built: release.NewCache(),
 		log: opt.Log.With("remote", mirror.Remote(), "branch", opt.Branch),
 	}, nil
 }
@@ -219,7 +221,7 @@ func (s *Syncer) takeIn(ctx context.Context, head string) (*state, int, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	f, err := s.newFold()
+	f, err := s.newFold(head)
 	if err != nil {
 		return nil, 0, err
 	}
