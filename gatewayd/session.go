@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -65,7 +65,7 @@ const (
 func (g *Gateway) open(ctx context.Context, st *state, a Attempt, gr *grant, now time.Time) (*Session, error) {
 	s := &Session{
 		id: newID("s-", 8), gateway: g, attempt: a, started: now,
-		masks: append(append([]reviews.Mask(nil), gr.connection.Document.Spec.Mask...), gr.review.Document.Spec.Mask...),
+		masks: gr.review.Document.Masks(gr.connection.Document),
 		used:  map[string]policies.Command{},
 	}
 	header := record.Header{
@@ -359,7 +359,7 @@ func (s *Session) judge(next *state, now time.Time) *Cut {
 		return &Cut{"review_removed", "review " + old.review.Name + " is no longer in the release"}
 	}
 	gr := &grant{principal: principal, key: old.key, connection: connection, review: review}
-	if review.SHA256 != old.review.SHA256 && !reflect.DeepEqual(review.Document.Spec.Mask, old.review.Document.Spec.Mask) {
+	if review.SHA256 != old.review.SHA256 && !slices.Equal(review.Document.Masks(connection.Document), s.masks) {
 		return &Cut{"review_changed", "the masks of review " + review.Name + " have changed; connect again"}
 	}
 	if c := s.redecide(next, gr); c != nil {

@@ -1,11 +1,11 @@
 package reviews
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
-	"time"
 )
 
 // Pending is a document that still lacks approvals.
@@ -22,8 +22,9 @@ type Need struct {
 	Rule      string   `json:"rule"`      // "approvals[0]" of the config, "threshold" of the trust root
 	Threshold int      `json:"threshold"` // distinct principals
 	Groups    []string `json:"groups"`
-	Have      []string `json:"have"`     // principals who approved
-	Eligible  []string `json:"eligible"` // principals who have not, and whose approval would count
+	OneOf     []string `json:"oneOf,omitempty"` // of these at least one
+	Have      []string `json:"have"`            // principals who approved
+	Eligible  []string `json:"eligible"`        // principals who have not, and whose approval would count
 }
 
 func (n Need) String() string {
@@ -31,43 +32,11 @@ func (n Need) String() string {
 	if len(n.Have) > 0 {
 		have = fmt.Sprintf("has %d (%s)", len(n.Have), strings.Join(n.Have, ", "))
 	}
-	return fmt.Sprintf("%s needs %d of %s, %s", n.Rule, n.Threshold, strings.Join(n.Groups, ", "), have)
-}
-
-// keyring is what the trust root says about keys. Only its keys approve.
-type keyring struct {
-	owners     map[string]ownedKey // by key digest
-	revoked    map[string]string   // fingerprint to reason
-	principals map[string]bool
-}
-
-type ownedKey struct {
-	principal string
-	key       Key
-}
-
-func newKeyring(root *Root) keyring {
-	ring := keyring{owners: make(map[string]ownedKey), revoked: make(map[string]string), principals: make(map[string]bool)}
-	for _, p := range root.Spec.Principals {
-		ring.principals[p.Name] = true
-		for _, k := range p.Keys {
-			ring.owners[k.digest()] = ownedKey{p.Name, k}
-		}
+	special := ""
+	if len(n.OneOf) > 0 {
+		special = " with one of " + strings.Join(n.OneOf, ", ")
 	}
-	for _, r := range root.Spec.Revoked {
-		ring.revoked[r.Fingerprint] = r.Reason
-	}
-	return ring
-}
-
-func (r keyring) owner(digest string) string { return r.owners[digest].principal }
-
-// usable is nil when the key may be used at that time, otherwise why not.
-func (r keyring) usable(k Key, now time.Time) error {
-	if reason, is := r.revoked[k.Fingerprint()]; is {
-		return fmt.Errorf("the key is revoked (%s)", printable(reason))
-	}
-	return k.Usable(now)
+	return fmt.Sprintf("%s needs %d of %s%s, %s", n.Rule, n.Threshold, strings.Join(n.Groups, ", "), special, have)
 }
 
 // subject is a document whose approvals are counted.
@@ -75,33 +44,55 @@ type subject struct {
 	kind       Kind
 	source     *Source
 	connection string            // of a review or connection
+	risks      []string          // of that connection, now and before the change
+	review     *Review           // of KindReview
+	principal  string            // of KindPrincipal: its name
 	excluded   map[string]string // principals who may not approve it, and why
 }
 
 // rule is an approval rule with the name that messages call it by.
 type rule struct {
-	name      string
-	threshold int
-	groups    []string
+	name              string
+	threshold         int
+	groups, oneOf     []string
+	forge, bots, auto bool
 }
+
+// voices are all who approved a document, by how.
+type voices struct {
+	signers, people, bots map[string]bool
+	auto                  string // the automatic approval, "" for none
+}
+
+// errAwaiting closes a document that only lacks approvals of its pull request,
+// which sync has not attested yet. It is in Tree.Pending and no problem.
+var errAwaiting = errors.New("it awaits the attestation of its pull request")
 
 // approve verifies the signatures of a document, fills in Source.Approvals, and
 // returns a Problems when rules are not met and approvals are required.
 func (l *loader) approve(s subject) error {
-	rules := l.rulesFor(s)
-	if len(rules) == 0 {
-		return Problems{problemf(s.source.Path, "add a rule for it to spec.approvals of "+ConfigPath, "no approval rule matches this %s, so nobody can approve it", s.kind)}
+	if why := l.tombstones[s.source.SHA256]; why != "" {
+		return Problems{problemf(s.source.Path, "write it anew, or delete it", "%s closes these contents for good (%s)", RootPath, printable(why))}
 	}
-	signers, ignored := l.signers(s)
+	if l.opt.Standing != nil && l.opt.Standing(s.source.Path, s.source.SHA256) {
+		return nil
+	}
+	rules, err := l.rulesFor(s)
+	if err != nil {
+		return err
+	}
+	heard, ignored := l.hear(&s, rules)
 	var needs []Need
 	approvals := make(map[string]bool)
+	awaiting := s.kind != KindPolicy
 	for _, r := range rules {
-		need := l.count(r, s, signers)
+		need, met := l.count(r, s, heard)
 		for _, name := range need.Have {
 			approvals[name] = true
 		}
-		if len(need.Have) < r.threshold {
+		if !met {
 			needs = append(needs, need)
+			awaiting = awaiting && r.forge
 		}
 	}
 	s.source.Approvals = slices.Sorted(maps.Keys(approvals))
@@ -109,11 +100,50 @@ func (l *loader) approve(s subject) error {
 	if len(needs) == 0 {
 		return nil
 	}
-	if l.opt.Approvals == ReportApprovals {
+	awaiting = awaiting && !l.isAttested(s.source.SHA256)
+	if awaiting || l.opt.Approvals == ReportApprovals {
 		l.tree.Pending = append(l.tree.Pending, Pending{Path: s.source.Path, Kind: s.kind, Needs: needs, Ignored: texts(ignored)})
+	}
+	switch {
+	case l.opt.Approvals == ReportApprovals:
 		return nil
+	case awaiting:
+		return errAwaiting
 	}
 	return Problems{notApproved(s, needs, ignored)}
+}
+
+// hear finds everybody who approved a document, and what does not count, with why.
+func (l *loader) hear(s *subject, rules []rule) (voices, Problems) {
+	var forge, auto bool
+	for _, r := range rules {
+		forge, auto = forge || r.forge, auto || r.auto
+	}
+	var heard voices
+	var attestation Problems
+	if forge || l.tree.Config != nil && l.tree.Config.Spec.Forge.Kind != "" {
+		statement, err := l.attested(*s)
+		if err != nil {
+			at := AttestationPath(s.source.SHA256)
+			attestation = Problems{problemf(at, "sync attests the pull request again", "attestation %s does not count: %v", at, err)}
+		} else if statement != nil {
+			var contributors map[string]bool
+			heard.people, heard.bots, contributors = l.accounts(statement)
+			s.excluded = maps.Clone(s.excluded)
+			if s.excluded == nil {
+				s.excluded = make(map[string]string)
+			}
+			for name := range contributors {
+				s.excluded[name] = "it contributed to the pull request"
+			}
+		}
+	}
+	var ignored Problems
+	heard.signers, ignored = l.signers(*s)
+	if auto && s.kind == KindReview && l.opt.AutoApprove != nil {
+		heard.auto = l.opt.AutoApprove(s.review, l.tree.Connections[s.connection])
+	}
+	return heard, append(attestation, ignored...)
 }
 
 func notApproved(s subject, needs []Need, ignored Problems) Problem {
@@ -146,43 +176,98 @@ func texts(ps Problems) []string {
 	return list
 }
 
-func (l *loader) rulesFor(s subject) []rule {
+// rulesFor are the rules that a document has to meet, at least one.
+func (l *loader) rulesFor(s subject) ([]rule, error) {
 	if s.kind == KindRoot || s.kind == KindConfig {
-		return []rule{{"threshold", l.tree.Root.Spec.Threshold, []string{"root"}}}
+		return []rule{{name: "threshold", threshold: l.tree.Root.Spec.Threshold, groups: []string{"root"}}}, nil
 	}
-	var rules []rule
-	for i, r := range l.tree.Config.Spec.Approvals {
-		if r.Match.matches(s.kind, s.connection) {
-			rules = append(rules, rule{fmt.Sprintf("approvals[%d]", i), r.Threshold, r.Groups})
+	if s.kind == KindPrincipal {
+		for i, d := range l.tree.Root.Spec.Delegations {
+			if matches(d.Principals, s.name()) {
+				return []rule{{name: fmt.Sprintf("delegations[%d]", i), threshold: max(d.Threshold, 1), groups: []string{d.Group}}}, nil
+			}
 		}
 	}
-	return rules
+	var rules []rule
+	unmask := s.review == nil || len(s.review.Spec.Unmask) == 0
+	for i, r := range l.tree.Config.Spec.Approvals {
+		if r.Match.matches(s) {
+			rules = append(rules, rule{fmt.Sprintf("approvals[%d]", i), r.Threshold, r.Groups, r.OneOf, r.Mode == "forge", r.Bots, r.Auto})
+			unmask = unmask || r.Match.Unmask
+		}
+	}
+	switch {
+	case len(rules) == 0:
+		return nil, Problems{problemf(s.source.Path, "add a rule for it to spec.approvals of "+ConfigPath, "no approval rule matches this %s, so nobody can approve it", s.kind)}
+	case !unmask:
+		at := Position{File: s.source.Path, Line: s.source.Lines["unmask"]}
+		return nil, Problems{{Position: at, Message: "no approval rule is for reviews that unmask a column, so nobody can approve this", Fix: "add a rule with match: {unmask: true} to spec.approvals of " + ConfigPath + ", or delete unmask"}}
+	}
+	return rules, nil
 }
 
-func (m ApprovalMatch) matches(kind Kind, connection string) bool {
-	if len(m.Kinds) > 0 && !slices.Contains(m.Kinds, kind) {
+// name is the document's own: "agent:etl" for principals/agent_etl.yaml.
+func (s subject) name() string {
+	if s.kind == KindPrincipal {
+		return s.principal
+	}
+	return s.source.Path
+}
+
+func (m ApprovalMatch) matches(s subject) bool {
+	isOneOf := func(patterns []string, name string) bool {
+		return name != "" && slices.ContainsFunc(patterns, func(pattern string) bool { return matches(pattern, name) })
+	}
+	switch {
+	case len(m.Kinds) > 0 && !slices.Contains(m.Kinds, s.kind),
+		len(m.Connections) > 0 && !isOneOf(m.Connections, s.connection),
+		len(m.Paths) > 0 && !isOneOf(m.Paths, s.source.Path),
+		len(m.Risks) > 0 && !slices.ContainsFunc(s.risks, func(risk string) bool { return slices.Contains(m.Risks, risk) }),
+		len(m.Verbs) > 0 && (s.review == nil || !s.review.usesAny(m.Verbs)),
+		m.Unmask && (s.review == nil || len(s.review.Spec.Unmask) == 0):
 		return false
 	}
-	if len(m.Connections) == 0 {
-		return true
-	}
-	return connection != "" && slices.ContainsFunc(m.Connections, func(pattern string) bool { return matches(pattern, connection) })
+	return true
 }
 
-// count finds which members of a rule's groups approved, each once.
-func (l *loader) count(r rule, s subject, signers map[string]bool) Need {
-	need := Need{Rule: r.name, Threshold: r.threshold, Groups: r.groups, Have: []string{}, Eligible: []string{}}
-	for _, member := range l.tree.members(r.groups) {
+// usesAny says whether a rule of the review allows or holds one of the verbs.
+func (r *Review) usesAny(verbs []string) bool {
+	for _, rule := range slices.Concat(r.Spec.Allow, r.Spec.Hold) {
+		for _, v := range rule.Verbs {
+			if slices.Contains(verbs, v) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// count finds which members of a rule's groups approved, each once, and whether
+// that is enough.
+func (l *loader) count(r rule, s subject, heard voices) (need Need, met bool) {
+	need = Need{Rule: r.name, Threshold: r.threshold, Groups: r.groups, OneOf: r.oneOf, Have: []string{}, Eligible: []string{}}
+	approved := func(member string) bool {
+		return heard.signers[member] || r.forge && (heard.people[member] || r.bots && heard.bots[member])
+	}
+	special := len(r.oneOf) == 0
+	for _, member := range l.tree.members(slices.Concat(r.groups, r.oneOf)) {
 		switch {
 		case s.excluded[member] != "":
-		case signers[member]:
+		case approved(member):
 			need.Have = append(need.Have, member)
-		default:
+			special = special || slices.Contains(l.tree.members(r.oneOf), member)
+		case l.tree.keys.vouches(member, l.opt.Now) == nil:
 			need.Eligible = append(need.Eligible, member)
 		}
 	}
-	return need
+	if r.auto && heard.auto != "" {
+		need.Have = append(need.Have, AutoApproval)
+	}
+	return need, special && len(need.Have) >= r.threshold
 }
+
+// AutoApproval stands among approvals for a rule of the policies that sync found true.
+const AutoApproval = "policy:auto_approve"
 
 // members are the distinct members of the groups, sorted.
 func (t *Tree) members(groups []string) []string {
@@ -233,7 +318,7 @@ func (l *loader) signer(s subject, name string) (string, error) {
 	if name != fileName(owned.principal)+"."+digest+".sig" {
 		return "", fmt.Errorf("it is by %s, and the file name says otherwise", owned.principal)
 	}
-	if err := l.tree.keys.usable(owned.key, l.opt.Now); err != nil {
+	if err := l.tree.keys.stands(owned.principal, owned.key, l.opt.seen(s.source.Signatures[name])); err != nil {
 		return "", err
 	}
 	if why := s.excluded[owned.principal]; why != "" {

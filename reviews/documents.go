@@ -60,8 +60,11 @@ type ConfigSpec struct {
 	Repository string `yaml:"repository" json:"repository"`
 	// Branch is the branch whose commits are merged reviews. Default "main".
 	Branch string `yaml:"branch" json:"branch"`
+	// Forge is where this repository's pull requests are reviewed. Without it only signatures approve.
+	Forge Forge `yaml:"forge" json:"forge,omitzero"`
 	// Approvals are the approval rules. Every rule that matches a document applies; a document that none matches is refused.
-	// Config and trust root are not subject to them: they need the root threshold.
+	// Config and trust root are not subject to them: they need the root threshold. A principal under a delegation of the
+	// trust root needs what that says instead.
 	Approvals []ApprovalRule `yaml:"approvals" json:"approvals"`
 	// Freshness bounds how long a release may be used without a newer one.
 	Freshness Freshness `yaml:"freshness" json:"freshness"`
@@ -76,17 +79,36 @@ type ConfigSpec struct {
 	MaxReviewLifetime Duration `yaml:"maxReviewLifetime" json:"maxReviewLifetime"`
 }
 
+// Forge is the service that holds the pull requests of an access repo.
+type Forge struct {
+	Kind       string `yaml:"kind" json:"kind"`                       // github | gitea (also Forgejo)
+	URL        string `yaml:"url" json:"url,omitempty"`               // of a server of one's own: https://git.example.org
+	Repository string `yaml:"repository" json:"repository,omitempty"` // owner/name
+}
+
+// ApprovalRule says who has to approve the documents that it matches.
 type ApprovalRule struct {
-	Match     ApprovalMatch `yaml:"match" json:"match"`
-	Mode      string        `yaml:"mode" json:"mode"`           // "signature"; "forge" is not supported yet
-	Threshold int           `yaml:"threshold" json:"threshold"` // distinct principals, at least 1
-	Groups    []string      `yaml:"groups" json:"groups"`       // members of any of these groups count
+	Match ApprovalMatch `yaml:"match" json:"match"`
+	// Mode is "signature", where only SSH signatures count, or "forge", where approvals of the pull request count as well.
+	Mode      string   `yaml:"mode" json:"mode"`
+	Threshold int      `yaml:"threshold" json:"threshold"` // distinct principals, at least 1
+	Groups    []string `yaml:"groups" json:"groups"`       // members of any of these groups count
+	// OneOf are groups of which at least one member has to be among those who approved.
+	OneOf []string `yaml:"oneOf" json:"oneOf,omitempty"`
+	// Bots lets approvals by accounts count that the forge calls bots.
+	Bots bool `yaml:"bots" json:"bots,omitempty"`
+	// Auto lets an auto_approve rule of the policies count as one approval.
+	Auto bool `yaml:"auto" json:"auto,omitempty"`
 }
 
 // ApprovalMatch matches when every non-empty list has a matching element.
 type ApprovalMatch struct {
 	Kinds       []Kind   `yaml:"kinds" json:"kinds,omitempty"`
 	Connections []string `yaml:"connections" json:"connections,omitempty"` // glob with "*"; of a review or a connection
+	Risks       []string `yaml:"risks" json:"risks,omitempty"`             // risk of that connection, now or before the change
+	Verbs       []string `yaml:"verbs" json:"verbs,omitempty"`             // that a review allows or holds
+	Paths       []string `yaml:"paths" json:"paths,omitempty"`             // glob with "*", which also stands for "/"
+	Unmask      bool     `yaml:"unmask" json:"unmask,omitempty"`           // reviews that unmask a column
 }
 
 type Freshness struct {
@@ -117,12 +139,28 @@ type RootSpec struct {
 	Groups     map[string][]string `yaml:"groups" json:"groups"` // must contain "root"
 	Release    []Key               `yaml:"release" json:"release"`
 	Gateways   []Gateway           `yaml:"gateways" json:"gateways"`
-	Revoked    []Revocation        `yaml:"revoked" json:"revoked"`
+	// Attesters are the keys with which sync says what people approved in the forge.
+	Attesters []Key `yaml:"attesters" json:"attesters,omitempty"`
+	// Delegations let groups approve principals whose names begin alike.
+	Delegations []Delegation `yaml:"delegations" json:"delegations,omitempty"`
+	Revoked     []Revocation `yaml:"revoked" json:"revoked"`
+	// Tombstones are documents that grant nothing any more, whoever signed them.
+	Tombstones []Tombstone `yaml:"tombstones" json:"tombstones,omitempty"`
 }
 
 type RootPrincipal struct {
 	Name string `yaml:"name" json:"name"` // user:alice
 	Keys []Key  `yaml:"keys" json:"keys"`
+	// Forge are its numeric user ids by kind of forge: {github: 1234567}. Logins can be renamed and taken over, these cannot.
+	Forge map[string]int64 `yaml:"forge" json:"forge,omitempty"`
+}
+
+// Delegation gives principals whose names match a pattern to a group, which then
+// approves principals/<name>.yaml in place of the approval rules.
+type Delegation struct {
+	Principals string `yaml:"principals" json:"principals"`         // "agent:etl-*": a prefix and one "*"
+	Group      string `yaml:"group" json:"group"`                   // of the trust root
+	Threshold  int    `yaml:"threshold" json:"threshold,omitempty"` // default 1
 }
 
 // Key is an SSH public key in authorized_keys form, with an optional validity window.
@@ -142,9 +180,21 @@ type Gateway struct {
 	TLS string `yaml:"tls" json:"tls,omitempty"`
 }
 
+// Revocation takes a key, or a principal with all its keys, out of use at once, and voids what it approved.
 type Revocation struct {
-	Fingerprint string `yaml:"fingerprint" json:"fingerprint"` // SHA256:…
-	Reason      string `yaml:"reason" json:"reason"`
+	Fingerprint string `yaml:"fingerprint" json:"fingerprint,omitempty"` // SHA256:…; this or Principal
+	Principal   string `yaml:"principal" json:"principal,omitempty"`
+	// Mode is "all" (default), which voids every approval, or "after", which
+	// leaves those standing that sync first saw before At.
+	Mode   string    `yaml:"mode" json:"mode,omitempty"`
+	At     time.Time `yaml:"at" json:"at,omitzero"`
+	Reason string    `yaml:"reason" json:"reason"`
+}
+
+// Tombstone closes a document for good by its contents.
+type Tombstone struct {
+	SHA256 string `yaml:"sha256" json:"sha256"` // lower-case hex of the document's bytes
+	Reason string `yaml:"reason" json:"reason"`
 }
 
 // Principal is principals/<name>.yaml: one agent, program or person.
@@ -206,13 +256,16 @@ type Review struct {
 }
 
 type ReviewSpec struct {
-	Sequence      int64         `yaml:"sequence" json:"sequence"` // from 1, strictly increasing per name
-	Requester     string        `yaml:"requester" json:"requester"`
-	Subject       string        `yaml:"subject" json:"subject"`
-	Connection    string        `yaml:"connection" json:"connection"`
-	Allow         []Rule        `yaml:"allow" json:"allow"`
-	Hold          []Rule        `yaml:"hold" json:"hold,omitempty"`
-	Mask          []Mask        `yaml:"mask" json:"mask,omitempty"`
+	Sequence   int64  `yaml:"sequence" json:"sequence"` // from 1, strictly increasing per name
+	Requester  string `yaml:"requester" json:"requester"`
+	Subject    string `yaml:"subject" json:"subject"`
+	Connection string `yaml:"connection" json:"connection"`
+	Allow      []Rule `yaml:"allow" json:"allow"`
+	Hold       []Rule `yaml:"hold" json:"hold,omitempty"`
+	Mask       []Mask `yaml:"mask" json:"mask,omitempty"`
+	// Unmask are columns, schema.table.column, that the connection masks and this
+	// review shows. Approval rules with match.unmask have to allow it.
+	Unmask        []string      `yaml:"unmask" json:"unmask,omitempty"`
 	Limits        Limits        `yaml:"limits" json:"limits,omitzero"`
 	Validity      Validity      `yaml:"validity" json:"validity"`
 	Justification Justification `yaml:"justification" json:"justification"`

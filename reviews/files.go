@@ -245,3 +245,25 @@ func (l *loader) readFile(at string, most int64) ([]byte, error) {
 	}
 	return b, nil
 }
+
+// attestation is the file about a document's pull request, nil when there is none.
+func (l *loader) attestation(sha256 string) ([]byte, error) {
+	f, err := l.fsys.Open(AttestationPath(sha256))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxAttestation+1))
+	if err == nil && len(b) > maxAttestation {
+		err = fmt.Errorf("it is larger than %d bytes", maxAttestation)
+	}
+	return b, err
+}
+
+func (l *loader) isAttested(sha256 string) bool {
+	_, err := fs.Stat(l.fsys, AttestationPath(sha256))
+	return err == nil
+}

@@ -3,16 +3,17 @@ package reviews
 // Every signature is made for one purpose, which SSHSIG calls its namespace. A
 // signature for one purpose is worth nothing for another. This is the only list.
 const (
-	NamespaceConfig     = "sallyport.config.v1"
-	NamespaceRoot       = "sallyport.root.v1"
-	NamespacePrincipal  = "sallyport.principal.v1"
-	NamespaceConnection = "sallyport.connection.v1"
-	NamespaceReview     = "sallyport.review.v1"
-	NamespacePolicy     = "sallyport.policy.v1"
-	NamespaceRelease    = "sallyport.release.v1"    // the envelope that sync signs
-	NamespaceToken      = "sallyport.token.v1"      // what an agent shows to a gateway
-	NamespaceCheckpoint = "sallyport.checkpoint.v1" // the head of a recording, signed by its gateway
-	NamespaceGit        = "git"                     // commits, as git itself signs them
+	NamespaceConfig      = "sallyport.config.v1"
+	NamespaceRoot        = "sallyport.root.v1"
+	NamespacePrincipal   = "sallyport.principal.v1"
+	NamespaceConnection  = "sallyport.connection.v1"
+	NamespaceReview      = "sallyport.review.v1"
+	NamespacePolicy      = "sallyport.policy.v1"
+	NamespaceRelease     = "sallyport.release.v1"     // the envelope that sync signs
+	NamespaceAttestation = "sallyport.attestation.v1" // what sync says of a pull request's approvals
+	NamespaceToken       = "sallyport.token.v1"       // what an agent shows to a gateway
+	NamespaceCheckpoint  = "sallyport.checkpoint.v1"  // the head of a recording, signed by its gateway
+	NamespaceGit         = "git"                      // commits, as git itself signs them
 )
 
 // NamespaceFor is the namespace that approvals of documents of that kind are

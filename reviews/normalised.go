@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -26,6 +27,18 @@ func (c *Connection) JSON() map[string]any {
 // Expired reports whether the review's time is over. A review is valid from
 // notBefore, inclusive, until expires, exclusive.
 func (r *Review) Expired(now time.Time) bool { return !now.Before(r.Spec.Validity.Expires) }
+
+// Masks are those of a session under the review: the connection's without what
+// the review unmasks, then the review's own.
+func (r *Review) Masks(c *Connection) []Mask {
+	var masks []Mask
+	for _, m := range c.Spec.Mask {
+		if !slices.Contains(r.Spec.Unmask, m.Column) {
+			masks = append(masks, m)
+		}
+	}
+	return append(masks, r.Spec.Mask...)
+}
 
 // Started reports whether the review's time has begun.
 func (r *Review) Started(now time.Time) bool { return !now.Before(r.Spec.Validity.NotBefore) }

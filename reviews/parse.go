@@ -73,12 +73,8 @@ type document[S any] struct {
 
 // notYet answers people who use parts of the design that do not exist yet.
 var notYet = map[string]string{
-	"spec.delegations": "delegations are not supported yet",
-	"spec.tombstones":  "tombstones are not supported yet",
-	"spec.attesters":   "approvals attested by a forge are not supported yet",
-	"spec.forge":       "approvals attested by a forge are not supported yet",
-	"spec.claims":      "OIDC claims are not supported yet",
-	"spec.deny":        "deny rules inside a document are not supported yet; what allow does not list is denied, and policies/*.rego can deny more",
+	"spec.claims": "OIDC claims are not supported yet",
+	"spec.deny":   "deny rules inside a document are not supported yet; what allow does not list is denied, and policies/*.rego can deny more",
 }
 
 // parse decodes strictly and checks what all documents share. The returned

@@ -33,6 +33,29 @@ type LoadOptions struct {
 	Approvals ApprovalCheck
 	// Cache remembers what did not change since the last load. Optional.
 	Cache *Cache
+	// Seen is when a signature or attestation was first seen, by the sha256 of its
+	// file in lower-case hex: keys count as they stood then. Without it, or when it
+	// returns the zero time, that is Now.
+	Seen func(sha256 string) time.Time
+	// RiskBefore is the risk label of the connection's version in force, when a
+	// newer one is judged: a change that lowers the risk needs what the higher one asks for. Optional.
+	RiskBefore func(connection string) string
+	// AutoApprove names the automatic approval that policies give a review, ""
+	// when they give none. Without it there is none.
+	AutoApprove func(*Review, *Connection) string
+	// Standing says that a version of a document, by its path and sha256, is in
+	// force already: its approvals are not counted again. Tombstones apply all the same. Optional.
+	Standing func(path, sha256 string) bool
+}
+
+// seen is when a file was first seen.
+func (o *LoadOptions) seen(b []byte) time.Time {
+	if o.Seen != nil {
+		if at := o.Seen(hexDigest(b)); !at.IsZero() {
+			return at
+		}
+	}
+	return o.Now
 }
 
 // Tree is an access repo at one commit.
@@ -49,7 +72,8 @@ type Tree struct {
 	// Notes is what does not count but closes nothing: signatures of other bytes
 	// or by keys that may not approve, and files that belong to nothing.
 	Notes Problems
-	// Pending lists what still lacks approvals, under ReportApprovals only.
+	// Pending lists what still lacks approvals: all of it under ReportApprovals,
+	// otherwise what only waits for sync to attest its pull request.
 	Pending []Pending
 
 	now  time.Time
@@ -109,7 +133,7 @@ func newTree(now time.Time) *Tree {
 func (t *Tree) Keys(principal string) []Key {
 	var usable []Key
 	for _, k := range t.listed(principal) {
-		if t.keys.usable(k, t.now) == nil {
+		if t.keys.usable(principal, k, t.now) == nil {
 			usable = append(usable, k)
 		}
 	}
@@ -157,17 +181,18 @@ func (t *Tree) Owner(principal string) string {
 
 // loader is the state of one Load.
 type loader struct {
-	fsys  fs.FS
-	opt   LoadOptions
-	tree  *Tree
-	fatal Problems
+	fsys       fs.FS
+	opt        LoadOptions
+	tree       *Tree
+	tombstones map[string]string // sha256 of a document to why it is closed
+	fatal      Problems
 }
 
 func (l *loader) problems(err error) {
 	var ps Problems
 	if errors.As(err, &ps) {
 		l.tree.Problems = append(l.tree.Problems, ps...)
-	} else if err != nil {
+	} else if err != nil && err != errAwaiting {
 		l.tree.Problems = append(l.tree.Problems, Problem{Message: err.Error()})
 	}
 }
@@ -193,7 +218,7 @@ func (l *loader) trust() bool {
 		l.fail(err)
 		return false
 	}
-	l.tree.Root, l.tree.Repo, l.tree.keys = root, root.Metadata.Repo, newKeyring(root)
+	l.trustIn(root)
 	root.Source.Signatures = rootSigs
 	l.fail(l.approve(subject{kind: KindRoot, source: &root.Source}))
 
@@ -214,13 +239,22 @@ func (l *loader) trust() bool {
 	return true
 }
 
+// trustIn takes a trust root as what keys and accounts are judged by.
+func (l *loader) trustIn(root *Root) {
+	l.tree.Root, l.tree.Repo, l.tree.keys = root, root.Metadata.Repo, newKeyring(root)
+	l.tombstones = make(map[string]string)
+	for _, t := range root.Spec.Tombstones {
+		l.tombstones[t.SHA256] = t.Reason
+	}
+}
+
 // crossConfig checks the config against the trust root.
 func (l *loader) crossConfig(config *Config) Problems {
 	c := l.cross(KindConfig, config.Metadata, &config.Source)
 	groups := l.tree.Root.Spec.Groups
 	for i, rule := range config.Spec.Approvals {
 		members := make(map[string]bool)
-		for _, group := range rule.Groups {
+		for _, group := range slices.Concat(rule.Groups, rule.OneOf) {
 			if _, there := groups[group]; !there {
 				c.line(fmt.Sprintf("approvals[%d]", i), fmt.Sprintf("group %s is not in %s", group, RootPath), strictyaml.Suggest(group, slices.Collect(maps.Keys(groups))))
 			}
@@ -287,7 +321,7 @@ func (l *loader) admitPrincipal(p *Principal) bool {
 		return false
 	}
 	err := l.approve(subject{
-		kind: KindPrincipal, source: &p.Source,
+		kind: KindPrincipal, source: &p.Source, principal: p.Metadata.Name,
 		excluded: map[string]string{p.Metadata.Name: "it is about itself", p.Spec.Owner: "it is the owner"},
 	})
 	l.problems(err)
@@ -343,7 +377,7 @@ func (l *loader) connections() {
 			l.problems(ps)
 			continue
 		}
-		if err := l.approve(subject{kind: KindConnection, source: &conn.Source, connection: conn.Metadata.Name}); err != nil {
+		if err := l.approve(subject{kind: KindConnection, source: &conn.Source, connection: conn.Metadata.Name, risks: l.risks(conn)}); err != nil {
 			l.problems(err)
 			continue
 		}
@@ -351,6 +385,15 @@ func (l *loader) connections() {
 		l.problems(err)
 		l.tree.Connections[conn.Metadata.Name] = conn
 	}
+}
+
+// risks are the labels by which a connection and its reviews are judged.
+func (l *loader) risks(c *Connection) []string {
+	risks := []string{c.Spec.Risk}
+	if l.opt.RiskBefore != nil {
+		risks = append(risks, l.opt.RiskBefore(c.Metadata.Name))
+	}
+	return slices.DeleteFunc(risks, func(risk string) bool { return risk == "" })
 }
 
 // policies loads policies/. Nothing may be granted when one of them is bad: what
@@ -448,7 +491,10 @@ func (l *loader) approveReview(r *Review) error {
 		r.Spec.Subject:                 "it is the subject",
 		r.Spec.Requester:               "it is the requester",
 	}
-	return l.approve(subject{kind: KindReview, source: &r.Source, connection: r.Spec.Connection, excluded: excluded})
+	return l.approve(subject{
+		kind: KindReview, source: &r.Source, review: r, connection: r.Spec.Connection,
+		risks: l.risks(l.tree.Connections[r.Spec.Connection]), excluded: excluded,
+	})
 }
 
 // crossReview checks a review against the rest of the tree.
@@ -471,6 +517,11 @@ func (l *loader) crossReview(r *Review) Problems {
 		masked := make(map[string]string)
 		for _, m := range conn.Spec.Mask {
 			masked[m.Column] = m.With
+		}
+		for i, column := range r.Spec.Unmask {
+			if masked[column] == "" {
+				c.line(fmt.Sprintf("unmask[%d]", i), fmt.Sprintf("connection %s does not mask %s", r.Spec.Connection, column), "delete it")
+			}
 		}
 		for i, m := range r.Spec.Mask {
 			if with, already := masked[m.Column]; already {

@@ -2,8 +2,10 @@ package reviews
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"net/url"
 	"path"
 	"regexp"
 	"slices"
@@ -49,11 +51,12 @@ func (c *checker) config(s *ConfigSpec) {
 	if s.Branch == s.Audit.Branch && (s.Audit.Repository == "" || s.Audit.Repository == s.Repository) {
 		c.at("spec.audit.branch", "summaries cannot be committed to the branch that is reviewed", "choose another branch, such as audit")
 	}
+	c.forge(&s.Forge)
 	if len(s.Approvals) == 0 {
 		c.missing("spec.approvals", "without a rule no document can be approved; write for example - {match: {}, mode: signature, threshold: 1, groups: [reviewers]}")
 	}
 	for i, rule := range s.Approvals {
-		c.approvalRule(fmt.Sprintf("spec.approvals[%d]", i), rule)
+		c.approvalRule(fmt.Sprintf("spec.approvals[%d]", i), rule, s.Forge.Kind != "")
 	}
 	policies := make(map[string]bool)
 	for i, name := range s.Policies {
@@ -96,28 +99,46 @@ func (c *checker) branch(path, name string) {
 // approvable are the kinds that approval rules govern.
 var approvable = []string{string(KindPrincipal), string(KindConnection), string(KindReview), string(KindPolicy)}
 
-func (c *checker) approvalRule(at string, r ApprovalRule) {
-	for i, kind := range r.Match.Kinds {
-		path := fmt.Sprintf("%s.match.kinds[%d]", at, i)
-		if kind == KindConfig || kind == KindRoot {
-			c.at(path, fmt.Sprintf("%s always needs the threshold of %s", kind, RootPath), "delete it here")
-			continue
+// Forges are the kinds of forge whose approvals can count.
+var Forges = []string{"github", "gitea"}
+
+var forgeRepositoryForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
+
+func (c *checker) forge(f *Forge) {
+	if f.Kind == "" {
+		if c.lines.Has("spec.forge") {
+			c.missing("spec.forge.kind", "write one of "+strings.Join(Forges, ", "))
 		}
-		c.oneOf(path, "kind", string(kind), approvable)
+		return
 	}
-	for i, pattern := range r.Match.Connections {
-		if !globForm.MatchString(pattern) {
-			c.at(fmt.Sprintf("%s.match.connections[%d]", at, i), quote(pattern)+" is not a connection name or pattern", "write a name, or a pattern with *, such as orders-*")
-		}
+	c.oneOf("spec.forge.kind", "forge", f.Kind, Forges)
+	if !forgeRepositoryForm.MatchString(f.Repository) {
+		c.at("spec.forge.repository", "repository has to be owner/name", "write it as the forge shows it, such as acme/access")
 	}
+	if f.URL == "" && f.Kind == "gitea" {
+		c.missing("spec.forge.url", "write the address of the server, such as https://git.example.org")
+	}
+	if u, err := url.Parse(f.URL); f.URL != "" && (err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" ||
+		u.Scheme != "https" && !(u.Scheme == "http" && isLoopback(u.Hostname()))) {
+		c.at("spec.forge.url", "url is not the https address of a server", "write it without user, query and fragment, such as https://git.example.org")
+	}
+}
+
+func (c *checker) approvalRule(at string, r ApprovalRule, forge bool) {
+	c.approvalMatch(at+".match", r.Match)
 	switch r.Mode {
 	case "signature":
-	case "":
-		c.missing(at+".mode", "write mode: signature")
+		if r.Bots {
+			c.at(at+".bots", "bots do not sign; their approvals exist in mode forge only", "delete it, or write mode: forge")
+		}
 	case "forge":
-		c.at(at+".mode", "mode forge is not supported yet", "write mode: signature")
+		if !forge {
+			c.at(at+".mode", "mode forge needs spec.forge", "write which forge holds the pull requests, or mode: signature")
+		}
+	case "":
+		c.missing(at+".mode", "write mode: signature, or mode: forge")
 	default:
-		c.oneOf(at+".mode", "mode", r.Mode, []string{"signature"})
+		c.oneOf(at+".mode", "mode", r.Mode, []string{"signature", "forge"})
 	}
 	if r.Threshold < 1 {
 		c.at(at+".threshold", "threshold has to be at least 1", "write how many distinct principals have to approve")
@@ -125,13 +146,50 @@ func (c *checker) approvalRule(at string, r ApprovalRule) {
 	if len(r.Groups) == 0 {
 		c.missing(at+".groups", "write which groups of "+RootPath+" may approve")
 	}
+	c.groupNames(at+".groups", r.Groups)
+	c.groupNames(at+".oneOf", r.OneOf)
+}
+
+func (c *checker) groupNames(at string, groups []string) {
 	seen := make(map[string]bool)
-	for i, group := range r.Groups {
-		path := fmt.Sprintf("%s.groups[%d]", at, i)
+	for i, group := range groups {
+		path := fmt.Sprintf("%s[%d]", at, i)
 		if !groupForm.MatchString(group) {
 			c.at(path, quote(group)+" is not a group name", groupRule)
 		}
 		c.unique(path, "group", group, seen)
+	}
+}
+
+var pathGlobForm = regexp.MustCompile(`^[A-Za-z0-9_*][A-Za-z0-9_./*-]*$`)
+
+func (c *checker) approvalMatch(at string, m ApprovalMatch) {
+	for i, kind := range m.Kinds {
+		path := fmt.Sprintf("%s.kinds[%d]", at, i)
+		if kind == KindConfig || kind == KindRoot {
+			c.at(path, fmt.Sprintf("%s always needs the threshold of %s", kind, RootPath), "delete it here")
+			continue
+		}
+		c.oneOf(path, "kind", string(kind), approvable)
+	}
+	for i, pattern := range m.Connections {
+		if !globForm.MatchString(pattern) {
+			c.at(fmt.Sprintf("%s.connections[%d]", at, i), quote(pattern)+" is not a connection name or pattern", "write a name, or a pattern with *, such as orders-*")
+		}
+	}
+	for i, risk := range m.Risks {
+		c.oneOf(fmt.Sprintf("%s.risks[%d]", at, i), "risk", risk, Risks)
+	}
+	for i, verb := range m.Verbs {
+		c.oneOf(fmt.Sprintf("%s.verbs[%d]", at, i), "verb", verb, PostgresVerbs)
+	}
+	for i, pattern := range m.Paths {
+		if !pathGlobForm.MatchString(pattern) || strings.Contains(pattern, "//") || strings.Contains(pattern, "..") {
+			c.at(fmt.Sprintf("%s.paths[%d]", at, i), quote(pattern)+" is not a path or pattern", "write it from the root of the access repo, such as reviews/orders-*")
+		}
+	}
+	if c.lines.Has(at+".unmask") && !m.Unmask {
+		c.at(at+".unmask", "unmask: false means nothing: a rule that does not say unmask matches every review", "delete it")
 	}
 }
 
@@ -155,13 +213,74 @@ func (c *checker) root(s *RootSpec) {
 		}
 		c.keys(at+".keys", p.Name, p.Keys, keys)
 	}
+	c.forgeIDs(s.Principals)
 	c.groups(s, names)
+	c.delegations(s)
 	if len(s.Release) == 0 {
 		c.missing("spec.release", "list the keys with which sync signs releases")
 	}
 	c.keys("spec.release", "release", s.Release, make(keyOwners))
+	c.keys("spec.attesters", "attesters", s.Attesters, maps.Clone(keys)) // a person's key never attests
 	c.gateways(s.Gateways)
 	c.revoked(s.Revoked)
+	c.tombstones(s.Tombstones)
+}
+
+// forgeIDs checks that no two principals are the same account.
+func (c *checker) forgeIDs(principals []RootPrincipal) {
+	owners := make(map[string]string)
+	for i, p := range principals {
+		for _, forge := range slices.Sorted(maps.Keys(p.Forge)) {
+			at := fmt.Sprintf("spec.principals[%d].forge.%s", i, forge)
+			c.oneOf(at, "forge", forge, Forges)
+			id := p.Forge[forge]
+			if id < 1 {
+				c.at(at, "this is not a numeric user id", "write the number that the forge's API gives as the user's id")
+			}
+			account := fmt.Sprintf("%s/%d", forge, id)
+			if other, taken := owners[account]; taken {
+				c.at(at, fmt.Sprintf("this account is already that of %s", other), "an account belongs to one principal")
+			}
+			owners[account] = p.Name
+		}
+	}
+}
+
+var delegationForm = regexp.MustCompile(`^(agent|workload|program):[a-z0-9][a-z0-9.-]*\*$`)
+
+func (c *checker) delegations(s *RootSpec) {
+	for i, d := range s.Delegations {
+		at := fmt.Sprintf("spec.delegations[%d]", i)
+		if !delegationForm.MatchString(d.Principals) {
+			c.at(at+".principals", quote(d.Principals)+" cannot be delegated", "write a kind and a prefix with * at its end, such as agent:etl-*; persons are not delegated")
+		}
+		for j, other := range s.Delegations[:i] {
+			a, b := strings.TrimSuffix(other.Principals, "*"), strings.TrimSuffix(d.Principals, "*")
+			if strings.HasPrefix(a, b) || strings.HasPrefix(b, a) {
+				c.at(at+".principals", fmt.Sprintf("it overlaps delegations[%d], %s", j, quote(other.Principals)), "one group answers for a name")
+			}
+		}
+		members, there := s.Groups[d.Group]
+		if !there {
+			c.at(at+".group", fmt.Sprintf("group %s does not exist", quote(d.Group)), strictyaml.Suggest(d.Group, slices.Collect(maps.Keys(s.Groups))))
+		} else if d.Threshold < 0 || d.Threshold > len(members) || d.Threshold == 0 && c.lines.Has(at+".threshold") {
+			c.at(at+".threshold", fmt.Sprintf("threshold has to be between 1 and %d, the members of group %s", len(members), d.Group), "")
+		}
+	}
+}
+
+func (c *checker) tombstones(list []Tombstone) {
+	seen := make(map[string]bool)
+	for i, t := range list {
+		at := fmt.Sprintf("spec.tombstones[%d]", i)
+		if !digestForm.MatchString(t.SHA256) {
+			c.at(at+".sha256", "this is not the sha256 of a document", "write the 64 hex digits that sha256sum prints")
+		}
+		c.unique(at+".sha256", "sha256", t.SHA256, seen)
+		if strings.TrimSpace(t.Reason) == "" {
+			c.missing(at+".reason", "write why, for whoever reads this later")
+		}
+	}
 }
 
 func (c *checker) groups(s *RootSpec, principals map[string]bool) {
@@ -203,6 +322,7 @@ func (c *checker) gateways(gateways []Gateway) {
 
 var (
 	pinForm         = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+	digestForm      = regexp.MustCompile(`^[0-9a-f]{64}$`)
 	fingerprintForm = regexp.MustCompile(`^SHA256:[A-Za-z0-9+/]{43}$`)
 )
 
@@ -210,10 +330,29 @@ func (c *checker) revoked(list []Revocation) {
 	seen := make(map[string]bool)
 	for i, r := range list {
 		at := fmt.Sprintf("spec.revoked[%d]", i)
-		if !fingerprintForm.MatchString(r.Fingerprint) {
-			c.at(at+".fingerprint", "this is not a key's fingerprint", "write SHA256:… as ssh-keygen -lf prints it")
+		switch {
+		case r.Fingerprint != "" && r.Principal != "":
+			c.at(at+".principal", "a revocation names a fingerprint or a principal, not both", "write two revocations")
+		case r.Principal != "":
+			c.principalName(at+".principal", r.Principal)
+			c.unique(at+".principal", "principal", r.Principal, seen)
+		case !fingerprintForm.MatchString(r.Fingerprint):
+			c.at(at+".fingerprint", "this is not a key's fingerprint", "write SHA256:… as ssh-keygen -lf prints it, or principal: and a name")
+		default:
+			c.unique(at+".fingerprint", "fingerprint", r.Fingerprint, seen)
 		}
-		c.unique(at+".fingerprint", "fingerprint", r.Fingerprint, seen)
+		switch r.Mode {
+		case "", "all":
+			if !r.At.IsZero() {
+				c.at(at+".at", "mode all voids every approval, so at means nothing", "delete it, or write mode: after")
+			}
+		case "after":
+			if r.At.IsZero() {
+				c.missing(at+".at", `write from when on approvals are void, in UTC and quotes, such as "2026-11-23T00:00:00Z"`)
+			}
+		default:
+			c.oneOf(at+".mode", "mode", r.Mode, []string{"all", "after"})
+		}
 		if strings.TrimSpace(r.Reason) == "" {
 			c.missing(at+".reason", "write why, for whoever reads this later")
 		}
@@ -392,6 +531,7 @@ func (c *checker) review(s *ReviewSpec) {
 		c.rule(fmt.Sprintf("spec.hold[%d]", i), r)
 	}
 	c.masks(s.Mask)
+	c.unmask(s)
 	if s.Limits.Rows < 0 || (s.Limits.Rows == 0 && c.lines.Has("spec.limits.rows")) {
 		c.at("spec.limits.rows", "rows has to be at least 1", "delete it when there is no limit")
 	}
@@ -409,6 +549,20 @@ func (c *checker) review(s *ReviewSpec) {
 			continue
 		}
 		c.oneOf(at+".expect", "expectation", e.Expect, Expectations)
+	}
+}
+
+func (c *checker) unmask(s *ReviewSpec) {
+	seen := make(map[string]bool)
+	for i, column := range s.Unmask {
+		at := fmt.Sprintf("spec.unmask[%d]", i)
+		if !columnForm.MatchString(column) {
+			c.at(at, quote(column)+" is not a column", "write schema.table.column")
+		}
+		c.unique(at, "column", column, seen)
+		if slices.ContainsFunc(s.Mask, func(m Mask) bool { return m.Column == column }) {
+			c.at(at, "the review masks this column itself", "keep one of the two")
+		}
 	}
 }
 

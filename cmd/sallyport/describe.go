@@ -24,6 +24,9 @@ func describeReview(r *reviews.Review) string {
 	for _, m := range s.Mask {
 		line("  with %s masked (%s), beside what the connection masks", m.Column, m.With)
 	}
+	for _, column := range s.Unmask {
+		line("  with %s NOT masked, although the connection masks it", column)
+	}
 	if s.Limits.Session > 0 {
 		line("  for %s a session", s.Limits.Session)
 	}
@@ -70,17 +73,40 @@ func describeConnection(c *reviews.Connection) string {
 	return text
 }
 
+// describeRoot leaves nothing out: who signs a trust root hands everything over.
 func describeRoot(r *reviews.Root) string {
 	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, "\n"+format, args...) }
 	fmt.Fprintf(&b, "trust root version %d; %s of group root change it", r.Spec.Version, count(r.Spec.Threshold, "member"))
 	for _, p := range r.Spec.Principals {
-		fmt.Fprintf(&b, "\n%s: %s", p.Name, strings.Join(fingerprints(p.Keys), ", "))
+		text := strings.Join(fingerprints(p.Keys), ", ")
+		for _, forge := range sortedKeys(p.Forge) {
+			text += fmt.Sprintf(", %s account %d", forge, p.Forge[forge])
+		}
+		line("%s: %s", p.Name, text)
 	}
 	for _, name := range sortedKeys(r.Spec.Groups) {
-		fmt.Fprintf(&b, "\ngroup %s: %s", name, strings.Join(r.Spec.Groups[name], ", "))
+		line("group %s: %s", name, strings.Join(r.Spec.Groups[name], ", "))
+	}
+	for _, d := range r.Spec.Delegations {
+		line("%s: approved by %d of group %s alone", d.Principals, max(d.Threshold, 1), d.Group)
+	}
+	line("releases are signed by %s", strings.Join(fingerprints(r.Spec.Release), ", "))
+	if len(r.Spec.Attesters) > 0 {
+		line("approvals in the forge are attested by %s", strings.Join(fingerprints(r.Spec.Attesters), ", "))
+	}
+	for _, g := range r.Spec.Gateways {
+		line("gateway %s: %s", g.Name, strings.Join(fingerprints([]reviews.Key{{Key: g.Key}}), ", "))
 	}
 	for _, k := range r.Spec.Revoked {
-		fmt.Fprintf(&b, "\nrevoked: %s (%s)", k.Fingerprint, k.Reason)
+		voids := "all it approved is void"
+		if k.Mode == "after" {
+			voids = "what it approved from " + stamp(k.At) + " on is void"
+		}
+		line("revoked: %s%s (%s); %s", k.Fingerprint, k.Principal, k.Reason, voids)
+	}
+	for _, t := range r.Spec.Tombstones {
+		line("closed for good: the document with sha256 %s (%s)", t.SHA256, t.Reason)
 	}
 	return b.String()
 }
@@ -88,21 +114,54 @@ func describeRoot(r *reviews.Root) string {
 func describeConfig(c *reviews.Config) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "settings; what is merged into %s is in force", c.Spec.Branch)
+	if f := c.Spec.Forge; f.Kind != "" {
+		fmt.Fprintf(&b, "\npull requests are those of %s on %s %s", f.Repository, f.Kind, f.URL)
+	}
 	for _, a := range c.Spec.Approvals {
-		what := "everything"
-		if len(a.Match.Kinds) > 0 {
-			kinds := make([]string, len(a.Match.Kinds))
-			for i, k := range a.Match.Kinds {
-				kinds[i] = string(k)
-			}
-			what = strings.Join(kinds, ", ")
-		}
-		if len(a.Match.Connections) > 0 {
-			what += " on " + strings.Join(a.Match.Connections, ", ")
-		}
-		fmt.Fprintf(&b, "\n%s: %s of %s", what, count(a.Threshold, "signature"), strings.Join(a.Groups, " or "))
+		fmt.Fprintf(&b, "\n%s: %s", describeMatch(a.Match), describeApprovers(a))
 	}
 	return b.String()
+}
+
+func describeMatch(m reviews.ApprovalMatch) string {
+	what := "everything"
+	if len(m.Kinds) > 0 {
+		kinds := make([]string, len(m.Kinds))
+		for i, k := range m.Kinds {
+			kinds[i] = string(k)
+		}
+		what = strings.Join(kinds, ", ")
+	}
+	for _, part := range []struct {
+		words string
+		list  []string
+	}{{"on", m.Connections}, {"of risk", m.Risks}, {"with", m.Verbs}, {"at", m.Paths}} {
+		if len(part.list) > 0 {
+			what += " " + part.words + " " + strings.Join(part.list, ", ")
+		}
+	}
+	if m.Unmask {
+		what += " that unmasks a column"
+	}
+	return what
+}
+
+func describeApprovers(a reviews.ApprovalRule) string {
+	how := "signature"
+	if a.Mode == "forge" {
+		how = "signature or approval of the pull request"
+	}
+	text := fmt.Sprintf("%d of %s (%s)", a.Threshold, strings.Join(a.Groups, " or "), how)
+	if len(a.OneOf) > 0 {
+		text += ", one of them of " + strings.Join(a.OneOf, " or ")
+	}
+	if a.Bots {
+		text += ", bots count"
+	}
+	if a.Auto {
+		text += ", an auto_approve rule counts as one"
+	}
+	return text
 }
 
 func indent(text string) string {

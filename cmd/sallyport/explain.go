@@ -151,7 +151,7 @@ func placeOf(rule string, review *reviews.Review) string {
 // masksMet are the masks on relations that the statement reads or writes.
 func masksMet(connection *reviews.Connection, review *reviews.Review, effects []policies.Effect) []reviews.Mask {
 	met := []reviews.Mask{}
-	for _, m := range append(append([]reviews.Mask{}, connection.Spec.Mask...), review.Spec.Mask...) {
+	for _, m := range review.Masks(connection) {
 		relation := m.Column[:strings.LastIndex(m.Column, ".")]
 		for _, e := range effects {
 			if e.Object == relation {

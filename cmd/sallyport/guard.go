@@ -28,16 +28,14 @@ func newGuard(connection *reviews.Connection, review *reviews.Review) (*sqlguard
 	return guard, nil
 }
 
-// masksOf are what the connection masks and what the review adds.
+// masksOf are those of a session under the review, or the connection's alone.
 func masksOf(connection *reviews.Connection, review *reviews.Review) []sqlguard.Mask {
+	list := connection.Spec.Mask
+	if review != nil {
+		list = review.Masks(connection)
+	}
 	var masks []sqlguard.Mask
-	for _, m := range connection.Spec.Mask {
-		masks = append(masks, sqlguard.Mask{Column: m.Column, With: m.With})
-	}
-	if review == nil {
-		return masks
-	}
-	for _, m := range review.Spec.Mask {
+	for _, m := range list {
 		masks = append(masks, sqlguard.Mask{Column: m.Column, With: m.With})
 	}
 	return masks

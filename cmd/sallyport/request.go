@@ -242,7 +242,7 @@ func (o *requestOptions) rules(r, before *reviews.Review, target *reviews.Connec
 		narrow = len(relations) > 1
 	}
 	if before != nil {
-		r.Spec.Mask, r.Spec.Limits, r.Spec.Examples = before.Spec.Mask, before.Spec.Limits, before.Spec.Examples
+		r.Spec.Mask, r.Spec.Unmask, r.Spec.Limits, r.Spec.Examples = before.Spec.Mask, before.Spec.Unmask, before.Spec.Limits, before.Spec.Examples
 	}
 	if len(r.Spec.Examples) == 0 || len(o.allow) > 0 {
 		r.Spec.Examples = examplesFor(r, target)
@@ -281,7 +281,7 @@ func examplesFor(r *reviews.Review, target *reviews.Connection) []reviews.Exampl
 		}
 		relation := rule.On[0]
 		expect := "allow"
-		for _, m := range append(append([]reviews.Mask{}, target.Spec.Mask...), r.Spec.Mask...) {
+		for _, m := range r.Masks(target) {
 			if strings.HasPrefix(m.Column, relation+".") {
 				expect = "mask"
 			}

@@ -31,6 +31,9 @@ func renderReview(r *reviews.Review) []byte {
 			line("    - {column: %s, with: %s}", scalar(m.Column), scalar(m.With))
 		}
 	}
+	if len(s.Unmask) > 0 {
+		line("  unmask: %s", flow(s.Unmask))
+	}
 	renderLimits(line, s.Limits)
 	line("  validity:")
 	line("    notBefore: %q", s.Validity.NotBefore.UTC().Format(time.RFC3339))
