@@ -42,8 +42,9 @@ type keyring struct {
 }
 
 type ownedKey struct {
-	principal string
-	key       Key
+	principal   string
+	key         Key
+	fingerprint string
 }
 
 func newKeyring(root *Root) keyring {
@@ -51,7 +52,7 @@ func newKeyring(root *Root) keyring {
 	for _, p := range root.Spec.Principals {
 		ring.principals[p.Name] = true
 		for _, k := range p.Keys {
-			ring.owners[k.digest()] = ownedKey{p.Name, k}
+			ring.owners[k.digest()] = ownedKey{p.Name, k, k.Fingerprint()}
 		}
 	}
 	for _, r := range root.Spec.Revoked {
@@ -62,9 +63,10 @@ func newKeyring(root *Root) keyring {
 
 func (r keyring) owner(digest string) string { return r.owners[digest].principal }
 
-// usable is nil when the key may be used at that time, otherwise why not.
-func (r keyring) usable(k Key, now time.Time) error {
-	if reason, is := r.revoked[k.Fingerprint()]; is {
+// usable is nil when the key of that fingerprint may be used at that time,
+// otherwise why not.
+func (r keyring) usable(k Key, fingerprint string, now time.Time) error {
+	if reason, is := r.revoked[fingerprint]; is {
 		return fmt.Errorf("the key is revoked (%s)", printable(reason))
 	}
 	return k.Usable(now)
@@ -233,7 +235,7 @@ func (l *loader) signer(s subject, name string) (string, error) {
 	if name != fileName(owned.principal)+"."+digest+".sig" {
 		return "", fmt.Errorf("it is by %s, and the file name says otherwise", owned.principal)
 	}
-	if err := l.tree.keys.usable(owned.key, l.opt.Now); err != nil {
+	if err := l.tree.keys.usable(owned.key, owned.fingerprint, l.opt.Now); err != nil {
 		return "", err
 	}
 	if why := s.excluded[owned.principal]; why != "" {

@@ -109,7 +109,7 @@ func newTree(now time.Time) *Tree {
 func (t *Tree) Keys(principal string) []Key {
 	var usable []Key
 	for _, k := range t.listed(principal) {
-		if t.keys.usable(k, t.now) == nil {
+		if t.keys.usable(k, k.Fingerprint(), t.now) == nil {
 			usable = append(usable, k)
 		}
 	}
@@ -408,7 +408,7 @@ func (l *loader) reviews() {
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	sigs := make([]map[string][]byte, len(files))
 	for i, f := range files {
-		b, s, err := l.read(f) // fs.FS implementations need not allow concurrent use
+		b, s, err := l.reread(f) // fs.FS implementations need not allow concurrent use
 		if err != nil {
 			results[i].err = err
 			continue
