@@ -318,7 +318,7 @@ func (l *loader) signer(s subject, name string) (string, error) {
 	if name != fileName(owned.principal)+"."+digest+".sig" {
 		return "", fmt.Errorf("it is by %s, and the file name says otherwise", owned.principal)
 	}
-	if err := l.tree.keys.stands(owned.principal, owned.key, l.opt.seen(s.source.Signatures[name])); err != nil {
+	if err := l.tree.keys.stands(owned, l.opt.seen(s.source.Signatures[name])); err != nil {
 		return "", err
 	}
 	if why := s.excluded[owned.principal]; why != "" {

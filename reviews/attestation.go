@@ -150,7 +150,7 @@ func (l *loader) about(st *Statement, s subject) error {
 func (l *loader) attester(key ssh.PublicKey, seen time.Time) error {
 	for _, k := range l.tree.Root.Spec.Attesters {
 		if k.digest() == KeyDigest(key) {
-			return l.tree.keys.stands("", k, seen)
+			return l.tree.keys.stands(ownedKey{key: k, fingerprint: k.Fingerprint()}, seen)
 		}
 	}
 	return fmt.Errorf("its key %s is not an attester of %s", ssh.FingerprintSHA256(key), RootPath)

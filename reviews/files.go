@@ -1,6 +1,7 @@
 package reviews
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -180,6 +181,55 @@ func (l *loader) read(at string) ([]byte, map[string][]byte, error) {
 		sigs[e.Name()] = sig
 	}
 	return b, sigs, nil
+}
+
+// Identified is implemented by a file system that can name the contents of a
+// file or folder: equal ids are equal bytes below it. Load then does not read
+// again what its Cache knows by these names. An error means that it has to.
+type Identified interface {
+	ID(name string) (string, error)
+}
+
+// contents are a document and its sidecars as they were read.
+type contents struct {
+	bytes      []byte
+	signatures map[string][]byte
+	notes      Problems
+}
+
+// reread is read for a document that was most likely read before.
+func (l *loader) reread(at string) ([]byte, map[string][]byte, error) {
+	id, ok := l.id(at)
+	if ok {
+		if v, known := l.opt.Cache.get(id); known {
+			c := v.(contents)
+			l.tree.Notes = append(l.tree.Notes, c.notes...)
+			return c.bytes, c.signatures, nil
+		}
+	}
+	before := len(l.tree.Notes)
+	b, sigs, err := l.read(at)
+	if ok && err == nil {
+		l.opt.Cache.put(id, contents{b, sigs, slices.Clone(l.tree.Notes[before:])})
+	}
+	return b, sigs, err
+}
+
+// id stands for the bytes of a document and of everything in its folder of signatures.
+func (l *loader) id(at string) (id [sha256.Size]byte, ok bool) {
+	files, ok := l.fsys.(Identified)
+	if !ok {
+		return id, false
+	}
+	document, err := files.ID(at)
+	if err != nil {
+		return id, false
+	}
+	signatures, err := files.ID(at + sidecarSuffix)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return id, false
+	}
+	return digestOf([]byte("contents"), []byte(at), []byte(document), []byte(signatures)), true
 }
 
 func (l *loader) sidecars(at string) []fs.DirEntry {

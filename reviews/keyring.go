@@ -15,8 +15,9 @@ type keyring struct {
 }
 
 type ownedKey struct {
-	principal string
-	key       Key
+	principal   string
+	key         Key
+	fingerprint string
 }
 
 // revocation voids approvals that were first seen at after or later; with a
@@ -34,7 +35,7 @@ func newKeyring(root *Root) keyring {
 	for _, p := range root.Spec.Principals {
 		ring.principals[p.Name] = true
 		for _, k := range p.Keys {
-			ring.owners[k.digest()] = ownedKey{p.Name, k}
+			ring.owners[k.digest()] = ownedKey{p.Name, k, k.Fingerprint()}
 		}
 		for forge, id := range p.Forge {
 			ring.accounts[account(forge, id)] = p.Name
@@ -68,14 +69,14 @@ func (r keyring) usable(principal string, k Key, now time.Time) error {
 
 // stands is nil when an approval by the key that was first seen at that time
 // counts, otherwise why not. Which time its maker wrote into it does not matter.
-func (r keyring) stands(principal string, k Key, seen time.Time) error {
-	if err := r.vouches(principal, seen); err != nil {
+func (r keyring) stands(k ownedKey, seen time.Time) error {
+	if err := r.vouches(k.principal, seen); err != nil {
 		return err
 	}
-	if v, is := r.keys[k.Fingerprint()]; is && v.voids(seen) {
+	if v, is := r.keys[k.fingerprint]; is && v.voids(seen) {
 		return fmt.Errorf("the key is revoked (%s)", printable(v.reason))
 	}
-	return k.Usable(seen)
+	return k.key.Usable(seen)
 }
 
 // vouches is nil when approvals by the principal that were first seen at that time count.

@@ -97,9 +97,9 @@ func KindOf(path string) Kind {
 }
 
 // fileName replaces what principals' names may contain and file names may not.
-func fileName(name string) string {
-	return strings.NewReplacer(":", "_", "/", "_").Replace(name)
-}
+func fileName(name string) string { return fileNames.Replace(name) }
+
+var fileNames = strings.NewReplacer(":", "_", "/", "_")
 
 // matches is a glob in which "*" stands for any run of characters.
 func matches(pattern, name string) bool {

@@ -451,7 +451,7 @@ func (l *loader) reviews() {
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	sigs := make([]map[string][]byte, len(files))
 	for i, f := range files {
-		b, s, err := l.read(f) // fs.FS implementations need not allow concurrent use
+		b, s, err := l.reread(f) // fs.FS implementations need not allow concurrent use
 		if err != nil {
 			results[i].err = err
 			continue

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // connectionFile is data.sallyport.connections[name]. Most of a release stands
@@ -58,7 +59,15 @@ func appendName(out []byte, i int, name string) []byte {
 	if i > 0 {
 		out = append(out, ',')
 	}
-	return append(append(out, canonical(name)...), ':')
+	if strings.ContainsFunc(name, needsEscape) {
+		return append(append(out, canonical(name)...), ':')
+	}
+	return append(append(append(out, '"'), name...), `":`...)
+}
+
+// needsEscape is true for everything that JSON might not write as it is.
+func needsEscape(c rune) bool {
+	return c < '-' || c > 'z' || ':' < c && c < 'A' || c == '\\'
 }
 
 // decodeConnection takes the file apart. It accepts what encode writes of the

@@ -100,7 +100,7 @@ func (r *Release) connection(ctx context.Context, name string, file connectionFi
 // checkDocuments demands that each document is the connection, its catalog, a
 // review that has an entry, or a signature of one of these.
 func (c *Connection) checkDocuments(file connectionFile) error {
-	for name := range file.documents {
+	for _, name := range slices.Sorted(maps.Keys(file.documents)) { // so that the same problem is always told first
 		document, _, isSignature := strings.Cut(name, ".sigs/")
 		switch {
 		case document == c.Document.Source.Path, name == reviews.CatalogPath(c.Name):

@@ -67,7 +67,7 @@ func (s *Syncer) load(st *state, good, head, reference *gitrepo.Tree, at time.Ti
 		}
 		return reference == nil || same(reference, head, doc) && sameOrFolder(reference, head, path)
 	}
-	return reviews.Load(view{config: good, base: good, docs: head, keep: keep}, reviews.LoadOptions{Now: at, Cache: s.cache})
+	return reviews.Load(view{config: good, base: good, docs: head, keep: keep, whole: reference == nil}, reviews.LoadOptions{Now: at, Cache: s.cache})
 }
 
 // standing is what the newest release granted and the head still holds, judged

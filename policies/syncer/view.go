@@ -24,6 +24,8 @@ type view struct {
 	// keep decides about a document, and about each of its signatures, whose
 	// path it gets as well. Nil keeps all.
 	keep func(doc, path string) bool
+	// whole says that keep lets through all signatures of a document or none.
+	whole bool
 }
 
 // inBase says whether a path belongs to trust, config or policies.
@@ -89,6 +91,19 @@ func (v view) ReadFile(name string) ([]byte, error) {
 		return nil, absent("read", name)
 	}
 	return t.ReadFile(name)
+}
+
+// ID implements reviews.Identified. A folder of which signatures may be missing
+// has no name.
+func (v view) ID(name string) (string, error) {
+	if !v.whole {
+		return "", &fs.PathError{Op: "id", Path: name, Err: errors.ErrUnsupported}
+	}
+	t := v.tree(name)
+	if t == nil {
+		return "", absent("id", name)
+	}
+	return t.ID(name)
 }
 
 // Stat implements fs.StatFS.

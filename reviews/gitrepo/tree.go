@@ -72,7 +72,7 @@ func (t *Tree) ID(name string) (string, error) {
 }
 
 // key is the id that ID promises.
-func (e entry) key() string { return fmt.Sprintf("%s:%o", e.id, uint32(e.mode)) }
+func (e entry) key() string { return e.id.String() + ":" + strconv.FormatUint(uint64(e.mode), 8) }
 
 // Open implements fs.FS.
 func (t *Tree) Open(name string) (fs.File, error) {
