@@ -226,6 +226,9 @@ STATIC_ROOT_PATH = %[4]s
 [database]
 DB_TYPE = sqlite3
 PATH = %[2]s/gitea.db
+SQLITE_JOURNAL_MODE = WAL
+[git.config]
+core.fsync = none
 [security]
 INSTALL_LOCK = true
 SECRET_KEY = %[5]s
