@@ -84,23 +84,20 @@ func giteaList[T any](ctx context.Context, g *gitea, page int, query url.Values,
 	query.Set("page", strconv.Itoa(page))
 	query.Set("limit", strconv.Itoa(giteaPage))
 	at.RawQuery = query.Encode()
-	var got *[]T // null is no list
+	var got []T
 	header, err := g.ask(ctx, http.MethodGet, at, nil, &got)
 	if err != nil {
 		return nil, false, err
 	}
-	if got == nil {
-		return nil, false, errors.New("the forge's answer is not what was asked for: null for a list")
-	}
-	more := len(*got) >= giteaPage || strings.Contains(header.Get("Link"), `rel="next"`)
+	more := len(got) >= giteaPage || strings.Contains(header.Get("Link"), `rel="next"`)
 	if total, err := strconv.Atoi(header.Get("X-Total-Count")); err == nil {
 		// A smaller page than asked for is the forge's own limit, or the end; only an empty one is surely the end.
-		more = more || page*giteaPage < total || page == 1 && len(*got) < total
-		if page == 1 && len(*got) == 0 && total > 0 {
+		more = more || page*giteaPage < total || page == 1 && len(got) < total
+		if page == 1 && len(got) == 0 && total > 0 {
 			return nil, false, fmt.Errorf("the forge counts %d entries and gives none", total)
 		}
 	}
-	return *got, more && len(*got) > 0, nil
+	return got, more && len(got) > 0, nil
 }
 
 type giteaUser struct {
@@ -404,7 +401,7 @@ func (g *gitea) open(ctx context.Context, n New) (*PullRequest, error) {
 
 // comments come in one answer: Gitea does not page those of one issue.
 func (g *gitea) comments(ctx context.Context, number, _ int) ([]comment, bool, error) {
-	var got *[]struct {
+	var got []struct {
 		ID   int64      `json:"id"`
 		User *giteaUser `json:"user"`
 		Body string     `json:"body"`
@@ -412,11 +409,8 @@ func (g *gitea) comments(ctx context.Context, number, _ int) ([]comment, bool, e
 	if err := g.get(ctx, &got, "issues", strconv.Itoa(number), "comments"); err != nil {
 		return nil, false, err
 	}
-	if got == nil {
-		return nil, false, errors.New("the forge's answer is not what was asked for: null for a list")
-	}
 	var out []comment
-	for _, c := range *got {
+	for _, c := range got {
 		out = append(out, comment{id: c.ID, user: c.User.user(), body: c.Body})
 	}
 	return out, false, nil

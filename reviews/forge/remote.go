@@ -20,8 +20,9 @@ type Repo struct {
 func (r Repo) String() string { return r.Owner + "/" + r.Name }
 
 var (
-	scpLike  = regexp.MustCompile(`^(?:[A-Za-z0-9_.-]+@)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):([^:]+)$`)
+	scpLike  = regexp.MustCompile(`^(?:[A-Za-z0-9_.-]+@)?([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]):([^:]+)$`)
 	userinfo = regexp.MustCompile(`//[^/@]*@`)
+	hostName = regexp.MustCompile(`^([a-z0-9][a-z0-9.-]*|\[[0-9a-f:.]+\])(:[0-9]+)?$`)
 	pathName = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
 )
 
@@ -53,6 +54,9 @@ func ParseRemote(remote string) (Repo, error) {
 		return Repo{}, fmt.Errorf("remote %s: it names no owner and repository", shown)
 	}
 	r := Repo{Host: strings.ToLower(host), Owner: parts[len(parts)-2], Name: parts[len(parts)-1]}
+	if !hostName.MatchString(r.Host) {
+		return Repo{}, fmt.Errorf("remote %s: %q is no host", shown, r.Host)
+	}
 	for _, name := range []string{r.Owner, r.Name} {
 		if !pathName.MatchString(name) || name == "." || name == ".." {
 			return Repo{}, fmt.Errorf("remote %s: %q is no name of an owner or repository", shown, name)

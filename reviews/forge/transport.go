@@ -173,8 +173,8 @@ func (t *transport) judge(r *http.Request, got answer) (*http.Response, error) {
 		return nil, &Error{Status: got.status, Message: "the repository or the forge has moved, and a redirect is not followed: set the address to the new one"}
 	case got.status < 200 || got.status >= 300:
 		return nil, &Error{Status: got.status, Message: t.message(got.body)}
-	case got.status != http.StatusNoContent && !json.Valid(got.body):
-		return nil, fmt.Errorf("the forge answers %d with what is no JSON; is %s its address?", got.status, t.host.String())
+	case !json.Valid(got.body) || bytes.Equal(bytes.TrimSpace(got.body), []byte("null")):
+		return nil, fmt.Errorf("the forge answers %d with what is no JSON, or null; is %s its address?", got.status, t.host.String())
 	}
 	t.remember(r, got)
 	header := got.header.Clone()
