@@ -18,6 +18,11 @@ test: compiler ## find or fetch PostgreSQL and psql, then run all tests
 	@echo "== tests (a first run compiles for 2 to 3 minutes)"
 	$(GO) test -vet=off -timeout 10m ./...
 
+.PHONY: test-forge
+test-forge: compiler ## build a real Gitea once (5 minutes of processor time, then cached), and run the tests that talk to it
+	$(GO) run ./internal/peers/prepare gitea
+	$(GO) test -vet=off -tags forge -timeout 10m -run 'Gitea' ./internal/peers ./reviews/forge
+
 .PHONY: demo
 demo: compiler ## play the whole story on real parts; ARGS=--keep leaves it running, ARGS=--json ends with figures
 	$(GO) run ./cmd/demo $(ARGS)
@@ -49,4 +54,4 @@ clean: ## remove bin/
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

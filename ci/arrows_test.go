@@ -19,6 +19,7 @@ const module = "github.com/sallyport-dev/sallyport"
 // releases, gatewayd, engines. A package that is not listed imports none of ours.
 var arrows = map[string][]string{
 	"reviews":                    {"reviews/strictyaml"},
+	"reviews/forge":              {},
 	"reviews/gitrepo":            {},
 	"reviews/strictyaml":         {},
 	"policies":                   {"reviews"},
@@ -42,6 +43,7 @@ var homes = map[string]struct {
 	why   string
 }{
 	"github.com/go-git/go-git":            {[]string{"reviews/gitrepo"}, "fourteen advisories in two years: one place to mend"},
+	"github.com/google/go-github":         {[]string{"reviews/forge"}, "it reads Gitea as well, and there gets approvals wrong"},
 	"github.com/open-policy-agent/opa":    {[]string{"policies"}, "it is run shut, and nobody may open it by the way"},
 	"gopkg.in/yaml.v3":                    {[]string{"reviews/strictyaml"}, "a second reader of YAML is a second opinion of what was signed"},
 	"github.com/hiddeco/sshsig":           {[]string{"reviews"}, "one signature format, one list of namespaces"},

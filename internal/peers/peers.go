@@ -1,5 +1,5 @@
 // Package peers provides the real programs that the tests and the demo talk to: PostgreSQL, psql, git,
-// ssh-keygen and ssh-agent.
+// ssh-keygen, ssh-agent and Gitea.
 //
 // A peer is taken from PATH or the usual directories. PostgreSQL and psql may also be fetched into a
 // private cache, without root and without installing anything. Every stage is told to a Progress func, and a peer

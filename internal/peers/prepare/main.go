@@ -1,5 +1,5 @@
 // Prepare finds or fetches all that the tests talk to and says where each comes from, so that a fetch is seen as one and is not mistaken
-// for a slow test. It starts nothing.
+// for a slow test. It starts nothing. `prepare gitea` builds Gitea, which only `make test-forge` needs.
 package main
 
 import (
@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 
 	"github.com/sallyport-dev/sallyport/internal/peers"
 )
@@ -14,8 +15,19 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := peers.Prepare(ctx, func(line string) { fmt.Println(line) }); err != nil {
+	if err := prepare(ctx, os.Args[1:], func(line string) { fmt.Println(line) }); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+func prepare(ctx context.Context, args []string, progress peers.Progress) error {
+	switch {
+	case len(args) == 0:
+		return peers.Prepare(ctx, progress)
+	case slices.Equal(args, []string{"gitea"}):
+		_, err := peers.PrepareGitea(ctx, progress)
+		return err
+	}
+	return fmt.Errorf("usage: prepare [gitea], not %q", args)
 }

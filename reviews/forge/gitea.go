@@ -1,0 +1,513 @@
+package forge
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// gitea speaks Gitea's API, which Forgejo shares. What differs from GitHub, beneath names that look alike:
+//
+//   - a requested review is listed as a review, with the state REQUEST_REVIEW and no commit;
+//   - a dismissal is no state but a flag: the review still reads APPROVED;
+//   - stale and dismissed are set some time after the push that made them true;
+//   - the head of a merged pull request is read from its branch, which lives on and can be pushed to. What was merged
+//     is refs/pull/N/head.
+type gitea struct {
+	api   *url.URL // ends in the repository's path
+	root  *url.URL
+	repo  Repo
+	calls *http.Client
+}
+
+// giteaPage is the most that Gitea gives on a page as it is set up by default.
+const giteaPage = 50
+
+func newGitea(web *url.URL, repo Repo, token Token) *gitea {
+	root := web.JoinPath("api", "v1")
+	return &gitea{api: root.JoinPath("repos", repo.Owner, repo.Name), root: root, repo: repo, calls: newTransport(root, "token", token).client()}
+}
+
+// ask does one request. into may be nil.
+func (g *gitea) ask(ctx context.Context, method string, at *url.URL, body, into any) (http.Header, error) {
+	var sent io.Reader
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		sent = bytes.NewReader(text)
+	}
+	request, err := http.NewRequestWithContext(ctx, method, at.String(), sent)
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Accept", "application/json")
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	response, err := g.calls.Do(request)
+	if err != nil {
+		return nil, plain(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil || into == nil {
+		return response.Header, err
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		return nil, fmt.Errorf("the forge's answer is not what was asked for: %w", err)
+	}
+	return response.Header, nil
+}
+
+func (g *gitea) get(ctx context.Context, into any, path ...string) error {
+	_, err := g.ask(ctx, http.MethodGet, g.api.JoinPath(path...), nil, into)
+	return err
+}
+
+// giteaList asks for one page. Gitea may give fewer entries than asked for, so the end is where it says it is: at the total count,
+// or where there is no further link; or at an empty page.
+func giteaList[T any](ctx context.Context, g *gitea, page int, query url.Values, path ...string) ([]T, bool, error) {
+	at := g.api.JoinPath(path...)
+	if query == nil {
+		query = url.Values{}
+	}
+	query.Set("page", strconv.Itoa(page))
+	query.Set("limit", strconv.Itoa(giteaPage))
+	at.RawQuery = query.Encode()
+	var got []T
+	header, err := g.ask(ctx, http.MethodGet, at, nil, &got)
+	if err != nil {
+		return nil, false, err
+	}
+	more := len(got) >= giteaPage || strings.Contains(header.Get("Link"), `rel="next"`)
+	if total, err := strconv.Atoi(header.Get("X-Total-Count")); err == nil {
+		// A smaller page than asked for is the forge's own limit, or the end; only an empty one is surely the end.
+		more = more || page*giteaPage < total || page == 1 && len(got) < total
+		if page == 1 && len(got) == 0 && total > 0 {
+			return nil, false, fmt.Errorf("the forge counts %d entries and gives none", total)
+		}
+	}
+	return got, more && len(got) > 0, nil
+}
+
+type giteaUser struct {
+	ID    int64  `json:"id"`
+	Login string `json:"login"`
+}
+
+// user is the zero User for nobody. Ids below 1 are Gitea's own: -1 is whoever is gone, -2 is Actions.
+func (u *giteaUser) user() User {
+	if u == nil {
+		return User{}
+	}
+	return User{ID: u.ID, Login: u.Login, Bot: u.ID < 1}
+}
+
+type giteaBranch struct {
+	Label string `json:"label"` // the branch, also when it is gone
+	Ref   string `json:"ref"`
+	SHA   string `json:"sha"`
+	Repo  *struct {
+		FullName string `json:"full_name"`
+	} `json:"repo"`
+}
+
+type giteaPull struct {
+	Number         int          `json:"number"`
+	HTMLURL        string       `json:"html_url"`
+	Title          string       `json:"title"`
+	User           *giteaUser   `json:"user"`
+	State          string       `json:"state"`
+	Merged         bool         `json:"merged"`
+	MergedAt       *time.Time   `json:"merged_at"`
+	MergeCommitSHA *string      `json:"merge_commit_sha"`
+	MergeBase      string       `json:"merge_base"`
+	Created        time.Time    `json:"created_at"`
+	Updated        time.Time    `json:"updated_at"`
+	Base           *giteaBranch `json:"base"`
+	Head           *giteaBranch `json:"head"`
+}
+
+// pullRequest turns one around. The head of a merged one is asked for apart.
+func (g *gitea) pullRequest(ctx context.Context, p giteaPull) (*PullRequest, error) {
+	if p.Base == nil || p.Head == nil || p.User == nil {
+		return nil, errors.New("the forge's answer is not what was asked for: a pull request without author, base or head")
+	}
+	out := &PullRequest{
+		Number: p.Number, URL: p.HTMLURL, Title: p.Title, Author: p.User.user(), Created: p.Created, Updated: p.Updated,
+		Base: p.Base.Label, BaseCommit: p.MergeBase, Branch: p.Head.Label, Head: p.Head.SHA, Open: p.State == "open", Merged: p.Merged,
+	}
+	if p.Head.Repo != nil {
+		out.HeadRepo = p.Head.Repo.FullName
+	}
+	if p.Merged {
+		if p.MergedAt != nil && p.MergeCommitSHA != nil {
+			out.MergedAt, out.MergeCommit = *p.MergedAt, *p.MergeCommitSHA
+		}
+		head, err := g.mergedHead(ctx, p.Number)
+		if err != nil {
+			return nil, fmt.Errorf("what pull request %d merged: %w", p.Number, err)
+		}
+		out.Head = head
+	}
+	return out, out.check()
+}
+
+// mergedHead is where refs/pull/N/head points. Gitea answers with a list of the refs that start so, and older ones with the ref itself
+// when it is the only one.
+func (g *gitea) mergedHead(ctx context.Context, number int) (string, error) {
+	name := fmt.Sprintf("pull/%d/head", number)
+	var answer json.RawMessage
+	if err := g.get(ctx, &answer, "git", "refs", name); err != nil {
+		return "", err
+	}
+	type ref struct {
+		Ref    string `json:"ref"`
+		Object struct {
+			SHA string `json:"sha"`
+		} `json:"object"`
+	}
+	refs := make([]ref, 1)
+	if err := json.Unmarshal(answer, &refs); err != nil {
+		if err := json.Unmarshal(answer, &refs[0]); err != nil {
+			return "", fmt.Errorf("the forge's answer is not what was asked for: %w", err)
+		}
+	}
+	for _, r := range refs {
+		if r.Ref == "refs/"+name {
+			return r.Object.SHA, nil
+		}
+	}
+	return "", fmt.Errorf("the forge has no refs/%s", name)
+}
+
+func (g *gitea) self(ctx context.Context) (User, error) {
+	var u giteaUser
+	if _, err := g.ask(ctx, http.MethodGet, g.root.JoinPath("user"), nil, &u); err != nil {
+		return User{}, err
+	}
+	if u.ID <= 0 {
+		return User{}, errors.New("the forge does not say")
+	}
+	return u.user(), nil
+}
+
+func (g *gitea) pull(ctx context.Context, number int) (*PullRequest, error) {
+	var p giteaPull
+	if err := g.get(ctx, &p, "pulls", strconv.Itoa(number)); err != nil {
+		return nil, err
+	}
+	return g.pullRequest(ctx, p)
+}
+
+func (g *gitea) pulls(ctx context.Context, open bool, base string, page int) ([]PullRequest, bool, error) {
+	query := url.Values{"state": {"closed"}, "sort": {"recentupdate"}, "base_branch": {base}}
+	if open {
+		query.Set("state", "open")
+		query.Set("sort", "oldest")
+	}
+	got, more, err := giteaList[giteaPull](ctx, g, page, query, "pulls")
+	if err != nil {
+		return nil, false, err
+	}
+	var out []PullRequest
+	for _, p := range got {
+		if p.Base != nil && p.Base.Label != base { // an older forge does not know the filter
+			out = append(out, PullRequest{Number: p.Number, Base: p.Base.Label, Updated: p.Updated})
+			continue
+		}
+		one, err := g.pullRequest(ctx, p)
+		if err != nil {
+			return nil, false, err
+		}
+		out = append(out, *one)
+	}
+	return out, more, nil
+}
+
+func (g *gitea) pullsOf(ctx context.Context, commit string) ([]PullRequest, error) {
+	var p giteaPull
+	err := g.get(ctx, &p, "commits", commit, "pull")
+	if hasStatus(err, http.StatusNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	one, err := g.pullRequest(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	return []PullRequest{*one}, nil
+}
+
+func (g *gitea) reviews(ctx context.Context, number, page int) ([]Review, bool, error) {
+	type review struct {
+		ID        int64      `json:"id"`
+		User      *giteaUser `json:"user"`
+		State     string     `json:"state"`
+		CommitID  string     `json:"commit_id"`
+		Dismissed bool       `json:"dismissed"`
+		Stale     bool       `json:"stale"`
+		Submitted time.Time  `json:"submitted_at"`
+	}
+	got, more, err := giteaList[review](ctx, g, page, nil, "pulls", strconv.Itoa(number), "reviews")
+	if err != nil {
+		return nil, false, err
+	}
+	var out []Review
+	for _, r := range got {
+		one := Review{ID: r.ID, User: r.User.user(), Commit: r.CommitID, Submitted: r.Submitted, Stale: r.Stale}
+		switch r.State {
+		case "APPROVED":
+			one.State = Approved
+		case "REQUEST_CHANGES":
+			one.State = ChangesRequested
+		case "COMMENT", "PENDING", "REQUEST_REVIEW":
+		default:
+			return nil, false, fmt.Errorf("review %d has the state %q, which is not known", r.ID, r.State)
+		}
+		if one.State != "" && r.Dismissed {
+			one.State = Dismissed
+		}
+		if one.State != "" && (r.ID <= 0 || r.User == nil || r.Submitted.IsZero()) {
+			return nil, false, errors.New("the forge's answer is not what was asked for: a review without id, account or time")
+		}
+		out = append(out, one)
+	}
+	return out, more, nil
+}
+
+func (g *gitea) commits(ctx context.Context, p *PullRequest, page int) ([]commit, bool, error) {
+	type entry struct {
+		SHA       string     `json:"sha"`
+		Author    *giteaUser `json:"author"`
+		Committer *giteaUser `json:"committer"`
+	}
+	query := url.Values{"files": {"false"}, "stat": {"false"}, "verification": {"false"}}
+	got, more, err := giteaList[entry](ctx, g, page, query, "pulls", strconv.Itoa(p.Number), "commits")
+	if err != nil {
+		return nil, false, err
+	}
+	var out []commit
+	for _, c := range got {
+		if !validCommit(c.SHA) {
+			return nil, false, fmt.Errorf("the forge lists %q, which is no commit", c.SHA)
+		}
+		out = append(out, commit{id: c.SHA, author: c.Author.user(), committer: c.Committer.user()})
+	}
+	return out, more, nil
+}
+
+// feedPages bounds how far back a push is looked for, in pages of the repository's activities.
+const feedPages = 40
+
+// pushers reads the activities of the repository back to where the branch was made, which is an entry of a push without contents, and
+// the pull request's own history.
+func (g *gitea) pushers(ctx context.Context, p *PullRequest) ([]User, bool, error) {
+	type event struct {
+		Type string     `json:"type"`
+		User *giteaUser `json:"user"`
+	}
+	events, err := collect(func(page int) ([]event, bool, error) {
+		return giteaList[event](ctx, g, page, nil, "issues", strconv.Itoa(p.Number), "timeline")
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	var users []User
+	for _, e := range events {
+		if e.Type == "pull_push" {
+			users = append(users, e.User.user())
+		}
+	}
+	if p.Branch == "" || !strings.EqualFold(p.HeadRepo, g.repo.String()) {
+		return users, false, nil // of a fork the token sees nothing, and a branch that never was has no pushes
+	}
+	more, all := true, false
+	for page := 1; more && !all && page <= feedPages; page++ {
+		var got []User
+		if got, all, more, err = g.feed(ctx, p, page); err != nil {
+			return nil, false, err
+		}
+		users = append(users, got...)
+	}
+	for _, u := range users {
+		all = all && u.ID != 0
+	}
+	return users, all, nil
+}
+
+// feed is one page of pushes, newest first; made says that the branch was made in it, before the pull request was.
+func (g *gitea) feed(ctx context.Context, p *PullRequest, page int) (users []User, made, more bool, err error) {
+	type activity struct {
+		OpType  string     `json:"op_type"`
+		RefName string     `json:"ref_name"`
+		Content string     `json:"content"`
+		ActUser *giteaUser `json:"act_user"`
+		Created time.Time  `json:"created"`
+	}
+	got, more, err := giteaList[activity](ctx, g, page, nil, "activities", "feeds")
+	if err != nil {
+		return nil, false, false, err
+	}
+	for _, a := range got {
+		if a.OpType != "commit_repo" || strings.TrimPrefix(a.RefName, "refs/heads/") != p.Branch {
+			continue
+		}
+		users = append(users, a.ActUser.user())
+		if a.Content == "" && !a.Created.After(p.Created) {
+			return users, true, false, nil
+		}
+	}
+	return users, false, more, nil
+}
+
+func (g *gitea) files(ctx context.Context, number, page int) ([]string, bool, error) {
+	type file struct {
+		Filename string `json:"filename"`
+		Previous string `json:"previous_filename"`
+	}
+	got, more, err := giteaList[file](ctx, g, page, nil, "pulls", strconv.Itoa(number), "files")
+	var names []string
+	for _, f := range got {
+		names = append(names, f.Filename)
+		if f.Previous != "" {
+			names = append(names, f.Previous)
+		}
+	}
+	return names, more, err
+}
+
+func (g *gitea) open(ctx context.Context, n New) (*PullRequest, error) {
+	var p giteaPull
+	_, err := g.ask(ctx, http.MethodPost, g.api.JoinPath("pulls"),
+		map[string]string{"base": n.Base, "head": n.Branch, "title": n.Title, "body": n.Body}, &p)
+	if err != nil {
+		return nil, err
+	}
+	return g.pullRequest(ctx, p)
+}
+
+// comments come in one answer: Gitea does not page those of one issue.
+func (g *gitea) comments(ctx context.Context, number, _ int) ([]comment, bool, error) {
+	var got []struct {
+		ID   int64      `json:"id"`
+		User *giteaUser `json:"user"`
+		Body string     `json:"body"`
+	}
+	if err := g.get(ctx, &got, "issues", strconv.Itoa(number), "comments"); err != nil {
+		return nil, false, err
+	}
+	var out []comment
+	for _, c := range got {
+		out = append(out, comment{id: c.ID, user: c.User.user(), body: c.Body})
+	}
+	return out, false, nil
+}
+
+func (g *gitea) comment(ctx context.Context, number int, id int64, body string) error {
+	method, at := http.MethodPost, g.api.JoinPath("issues", strconv.Itoa(number), "comments")
+	if id != 0 {
+		method, at = http.MethodPatch, g.api.JoinPath("issues", "comments", strconv.FormatInt(id, 10))
+	}
+	_, err := g.ask(ctx, method, at, map[string]string{"body": body}, nil)
+	return err
+}
+
+func (g *gitea) status(ctx context.Context, id string, s Status) error {
+	_, err := g.ask(ctx, http.MethodPost, g.api.JoinPath("statuses", id),
+		map[string]string{"context": s.Context, "state": string(s.Verdict), "description": s.Description, "target_url": s.URL}, nil)
+	return err
+}
+
+type giteaRule struct {
+	Name                string   `json:"rule_name"`
+	EnablePush          bool     `json:"enable_push"`
+	EnablePushWhitelist bool     `json:"enable_push_whitelist"`
+	PushUsers           []string `json:"push_whitelist_usernames"`
+	PushTeams           []string `json:"push_whitelist_teams"`
+	PushDeployKeys      bool     `json:"push_whitelist_deploy_keys"`
+	EnableForcePush     bool     `json:"enable_force_push"`
+	EnableStatusCheck   bool     `json:"enable_status_check"`
+	StatusContexts      []string `json:"status_check_contexts"`
+	RequiredApprovals   int      `json:"required_approvals"`
+	BlockOnRejected     bool     `json:"block_on_rejected_reviews"`
+	DismissStale        bool     `json:"dismiss_stale_approvals"`
+	BlockAdminOverride  bool     `json:"block_admin_merge_override"`
+	UnprotectedPatterns string   `json:"unprotected_file_patterns"`
+}
+
+// protection asks the branch which rule binds it, and then for that rule.
+func (g *gitea) protection(ctx context.Context, branch string) (*Protection, error) {
+	var b struct {
+		Name      string `json:"name"`
+		Protected bool   `json:"protected"`
+		Rule      string `json:"effective_branch_protection_name"`
+	}
+	if err := g.get(ctx, &b, "branches", escape(branch)); err != nil {
+		return nil, err
+	}
+	if b.Name != branch {
+		return nil, fmt.Errorf("the forge answers with branch %q", b.Name)
+	}
+	p := &Protection{ForcePush: true, Deletion: true}
+	if !b.Protected {
+		return p, nil
+	}
+	p.Deletion = false // Gitea deletes no protected branch
+	if b.Rule == "" {
+		p.Unseen = append(p.Unseen, "the rule of the branch")
+		return p, nil
+	}
+	var r giteaRule
+	err := g.get(ctx, &r, "branch_protections", url.PathEscape(b.Rule))
+	if hasStatus(err, http.StatusForbidden, http.StatusNotFound) {
+		p.Unseen = append(p.Unseen, "the rule "+b.Rule)
+		return p, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if r.Name != b.Rule {
+		return nil, fmt.Errorf("the forge answers with rule %q for %q", r.Name, b.Rule)
+	}
+	r.into(p)
+	return p, nil
+}
+
+func (r *giteaRule) into(p *Protection) {
+	p.PullRequests = !r.EnablePush || r.EnablePushWhitelist
+	if r.EnablePush && r.EnablePushWhitelist {
+		for _, u := range r.PushUsers {
+			p.Bypass = append(p.Bypass, "user "+u+" pushes directly")
+		}
+		for _, team := range r.PushTeams {
+			p.Bypass = append(p.Bypass, "team "+team+" pushes directly")
+		}
+		if r.PushDeployKeys {
+			p.Bypass = append(p.Bypass, "deploy keys push directly")
+		}
+	}
+	p.ForcePush = r.EnablePush && r.EnableForcePush
+	p.Approvals, p.DismissStale, p.Rejections = r.RequiredApprovals, r.DismissStale, r.BlockOnRejected
+	if r.EnableStatusCheck {
+		p.Checks = r.StatusContexts
+	}
+	if !r.BlockAdminOverride {
+		p.Bypass = append(p.Bypass, "administrators merge without approvals and checks")
+	}
+	if r.UnprotectedPatterns != "" {
+		p.Bypass = append(p.Bypass, "anybody with write access pushes files that match "+r.UnprotectedPatterns)
+	}
+}
