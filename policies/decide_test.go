@@ -29,6 +29,8 @@ var testPolicies = map[string][]byte{
 	"policies/b.rego": []byte("package access\n\nhold contains \"a person looks\" if {\n\tsome e in input.command.effects\n\te.object == \"crm.held\"\n}\n"),
 }
 
+// What each rule of the library means is tested in library/decision_test.rego;
+// here it is what Decide hands to Rego and makes of the answer.
 func TestDecide(t *testing.T) {
 	p, err := Compile(t.Context(), testPolicies)
 	if err != nil {
@@ -42,23 +44,16 @@ func TestDecide(t *testing.T) {
 		says    string
 	}{
 		{"no effect", []Effect{}, Allow, "no_effects", ""},
+		{"nil effects", nil, Allow, "no_effects", ""},
 		{"allowed", []Effect{{"select", "app.orders", nil}}, Allow, "allow[0]", ""},
-		{"by schema", []Effect{{"select", "crm.people", nil}}, Allow, "allow[0]", ""},
-		{"schema is not a prefix", []Effect{{"select", "crmx.people", nil}}, Deny, "default", "select on crmx.people"},
-		{"two dots match nothing", []Effect{{"select", "crm.a.b", nil}}, Deny, "default", ""},
-		{"one of two", []Effect{{"select", "app.orders", nil}, {"select", "app.customers", nil}}, Deny, "default", "app.customers"},
 		{"listed column", []Effect{{"update", "app.orders", []string{"status"}}}, Allow, "allow[1]", ""},
 		{"another column", []Effect{{"update", "app.orders", []string{"status", "total"}}}, Deny, "default", "columns"},
 		{"unknown columns", []Effect{{"update", "app.orders", nil}}, Deny, "default", "name its columns"},
-		{"another verb", []Effect{{"drop", "app.orders", nil}}, Deny, "default", "drop on app.orders"},
-		{"verb of no list", []Effect{{"frobnicate", "app.orders", nil}}, Deny, "default", ""},
 		{"no object", []Effect{{"select", "", nil}}, Deny, "default", ""},
 		{"notify has no object", []Effect{{"notify", "", nil}}, Allow, "allow[2]", ""},
 		{"held by the review", []Effect{{"truncate", "app.orders", nil}}, Hold, "hold[0]", ""},
 		{"held by the owner", []Effect{{"select", "crm.held", nil}}, Hold, "policies/b.rego", "a person looks"},
 		{"denied by the owner", []Effect{{"delete", "app.orders", nil}}, Deny, "policies/a.rego", "no deletes"},
-		{"own temporary table", []Effect{{"create", "pg_temp.x", nil}, {"insert", "pg_temp.x", nil}}, Allow, "allow[0]", ""},
-		{"grant on a temporary table", []Effect{{"grant", "pg_temp.x", nil}}, Deny, "default", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d, err := p.Decide(t.Context(), testInput(c.effects...))
