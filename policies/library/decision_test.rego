@@ -192,7 +192,7 @@ test_review_hold_beats_owner_hold if {
 }
 
 test_messages_that_are_none if {
-	every message in ["", 1, true, null, ["x"], {"a": 1}] {
+	every message in ["", 1, true, false, null, ["x"], {"a": 1}] {
 		print(message)
 		denied := decision with input as request([effect("select", "app.orders")]) with data.access.deny as {message, "fine"}
 		held := decision with input as request([effect("select", "app.orders")]) with data.access.hold as {message, "fine"}
