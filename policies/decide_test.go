@@ -109,6 +109,37 @@ func TestDecideFailsClosed(t *testing.T) {
 	}
 }
 
+// An evaluation that is given up also ends, and frees its slot.
+func TestDeadlineStopsTheEvaluation(t *testing.T) {
+	p, err := Compile(t.Context(), map[string][]byte{"policies/a.rego": []byte(`package access
+
+deny contains "never" if {
+	letters := split(input.command.statement, "")
+	some a in letters
+	some b in letters
+	some c in letters
+	some d in letters
+	concat("", [a, b, c, d]) == "over"
+}
+`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.timeout = 20 * time.Millisecond
+	in := testInput(Effect{"select", "app.orders", nil})
+	in.Command.Statement = strings.Repeat("x", 5000)
+	if d, err := p.Decide(t.Context(), in); d.Verdict != Deny || d.Rule != RulePolicyError || err == nil {
+		t.Errorf("decided %+v, %v", d, err)
+	}
+	for range cap(p.evaluations) {
+		select {
+		case p.evaluations <- struct{}{}:
+		case <-time.After(30 * time.Second):
+			t.Fatal("the evaluation goes on")
+		}
+	}
+}
+
 func TestPoliciesThatDoNotCompile(t *testing.T) {
 	for name, source := range map[string]string{
 		"reaches out":           "package access\n\ndeny contains \"x\" if http.send({\"method\": \"get\", \"url\": \"http://127.0.0.1\"})\n",
