@@ -11,7 +11,8 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
 
 	"github.com/sallyport-dev/sallyport/reviews"
 )
@@ -30,7 +31,8 @@ const (
 // Policy is the built-in library together with the owner's rules, compiled. It
 // is immutable and safe for concurrent use.
 type Policy struct {
-	query         rego.PreparedEvalQuery
+	compiler      *ast.Compiler
+	store         storage.Store     // empty: all that Rego sees is its input
 	owner         map[string]string // the owner's files without tests
 	timeDependent bool
 	timeout       time.Duration
@@ -57,16 +59,9 @@ func Compile(ctx context.Context, sources map[string][]byte) (p *Policy, err err
 	if err != nil {
 		return nil, err
 	}
-	query, err := rego.New(
-		rego.Query("data.sallyport.judgement.decision"), // the same object in fewer steps; a test compares
-		rego.Compiler(compiler),
-		rego.StrictBuiltinErrors(true),
-	).PrepareForEval(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("policies: prepare the decision: %w", err)
-	}
 	p = &Policy{
-		query:         query,
+		compiler:      compiler,
+		store:         inmem.New(),
 		owner:         map[string]string{},
 		timeDependent: readsTime(compiler.Modules, rules),
 		timeout:       DecisionTimeout,

@@ -24,50 +24,56 @@ import data.sallyport.patterns
 
 effects := input.command.effects
 
-# covering are all [effect, list, rule] of which the rule covers the effect.
-covering contains [i, list, j] if {
+# allowing and asking are all [effect, rule] of which the allow rule, or the hold
+# rule, covers the effect.
+allowing contains [i, j] if {
 	some i, effect in effects
-	some list in ["allow", "hold"]
-	some j, rule in input.review.spec[list]
-	effect.verb in rule.verbs
-	patterns.columns_within(rule, effect)
-	patterns.names(rule, effect)
+	some j, rule in input.review.spec.allow
+	covers(rule, effect)
 }
 
-covering contains [i, list, j] if { # a lock, by those who may change what it locks
+allowing contains [i, j] if { # temporary tables
 	some i, effect in effects
-	effect.verb == "lock"
-	some list in ["allow", "hold"]
-	some j, rule in input.review.spec[list]
-	some verb in ["update", "delete"]
-	verb in rule.verbs
-	patterns.columns_within(rule, effect)
-	patterns.names(rule, effect)
-}
-
-covering contains [i, list, j] if { # no object
-	some i, effect in effects
-	effect.verb in patterns.without_object
-	object.get(effect, "object", "") == ""
-	some list in ["allow", "hold"]
-	some j, rule in input.review.spec[list]
-	effect.verb in rule.verbs
-	object.get(rule, "columns", null) == null
-}
-
-covering contains [i, "allow", j] if { # temporary tables
-	some i, effect in effects
+	startswith(effect.object, "pg_temp.")
 	patterns.temporary(effect)
 	some j, rule in input.review.spec.allow
 	"select" in rule.verbs
 }
 
-allowed := {i | some [i, "allow", _] in covering}
+asking contains [i, j] if {
+	some j, rule in input.review.spec.hold
+	some i, effect in effects
+	covers(rule, effect)
+}
 
-granted := {i | some [i, _, _] in covering}
+# covers: what most rules and effects are stands first, the rest is only looked at
+# when it does not fit.
+covers(rule, effect) if {
+	effect.object in rule.on
+	effect.verb in rule.verbs
+	strings.count(effect.object, ".") == 1
+	object.get(rule, "columns", null) == null
+} else if {
+	effect.verb in rule.verbs
+	patterns.names(rule, effect)
+	patterns.columns_within(rule, effect)
+} else if { # a lock, by those who may change what it locks
+	effect.verb == "lock"
+	some verb in ["update", "delete"]
+	verb in rule.verbs
+	patterns.columns_within(rule, effect)
+	patterns.names(rule, effect)
+} else if { # no object
+	effect.verb in patterns.without_object
+	object.get(effect, "object", "") == ""
+	effect.verb in rule.verbs
+	object.get(rule, "columns", null) == null
+}
+
+allowed := {i | some [i, _] in allowing}
 
 # uncovered are the effects that no rule grants.
-uncovered := {i | some i, _ in effects} - granted
+uncovered := ({i | some i, _ in effects} - allowed) - {i | some [i, _] in asking}
 
 # holding are the [effect, rule] for which a person has to be asked: the hold rule
 # touches the effect, or no allow rule grants it.
@@ -80,6 +86,6 @@ holding contains [i, j] if {
 }
 
 holding contains [i, j] if {
-	some [i, "hold", j] in covering
+	some [i, j] in asking
 	not i in allowed
 }

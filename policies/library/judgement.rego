@@ -14,16 +14,34 @@ package sallyport.judgement
 import data.sallyport.coverage
 import data.sallyport.wording
 
-# Only the first branch allows, and it states everything that must be true. A branch
-# whose words cannot be made is passed over, towards denial.
+# Only the first branch allows, and it states everything that must be true. Most
+# commands end there, so it asks little: that the owner's rules say nothing at
+# all, rather than what they say. A branch whose words cannot be made is passed
+# over, towards denial.
 decision := {"verdict": "allow", "rule": allowed_by, "reason": wording.allowed} if {
-	granted
-	not must_hold
+	is_array(input.command.effects)
+	object.get(input.command, "refusal", null) == null
+	input.review.spec.subject == input.principal
+	input.review.spec.connection == input.connection.name
+	input.connection.spec.protocol == input.command.protocol
+	not owner_speaks
+	count(coverage.allowed) == count(input.command.effects)
+	not review_holds
 } else := {"verdict": "hold", "rule": held_by.rule, "reason": held_by.reason} if {
 	granted
 } else := {"verdict": "deny", "rule": denied_by.rule, "reason": denied_by.reason}
 
-# granted is undefined, so false, when any part of the input is missing.
+owner_speaks if some _ in data.access.deny
+
+owner_speaks if some _ in data.access.hold
+
+review_holds if {
+	some _ in input.review.spec.hold # most reviews have none
+	count(coverage.holding) > 0
+}
+
+# granted, but not allowed, so held: undefined, so false, when any part of the
+# input is missing.
 granted if {
 	is_array(input.command.effects)
 	not refused
@@ -32,10 +50,6 @@ granted if {
 	count(denials) == 0
 	count(coverage.uncovered) == 0
 }
-
-must_hold if count(coverage.holding) > 0
-
-must_hold if count(holds) > 0
 
 denials := [message | some message in data.access.deny]
 
@@ -67,7 +81,7 @@ is_message(message) if {
 
 default allowed_by := "no_effects"
 
-allowed_by := sprintf("allow[%d]", [min({j | some [0, "allow", j] in coverage.covering})]) if {
+allowed_by := sprintf("allow[%d]", [min({j | some [0, j] in coverage.allowing})]) if {
 	count(input.command.effects) > 0
 }
 
