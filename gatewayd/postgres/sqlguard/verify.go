@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	pg "github.com/pganalyze/pg_query_go/v6"
+	"github.com/pganalyze/pg_query_go/v6/parser"
+	"google.golang.org/protobuf/proto"
 )
 
 // verify parses the rewritten text and compares it with what was intended: as
@@ -14,32 +16,30 @@ func (a *analysis) verify(tree *pg.ParseResult, rewritten string, edits []edit) 
 	if reason := prescan(rewritten); reason != "" {
 		return fmt.Errorf("the masks make the text too deep: %s", reason)
 	}
-	again, err := pg.Parse(rewritten)
+	encoded, err := parser.ParseToProtobuf(rewritten)
 	if err != nil {
 		return fmt.Errorf("the result does not parse (%s)", parseErrorText(err))
 	}
-	if len(again.Stmts) != len(tree.Stmts) {
-		return fmt.Errorf("the result has %d statements instead of %d", len(again.Stmts), len(tree.Stmts))
+	again, err := wireStatements(encoded)
+	if err != nil {
+		return err
+	}
+	if len(again) != len(tree.Stmts) {
+		return fmt.Errorf("the result has %d statements instead of %d", len(again), len(tree.Stmts))
 	}
 	generated := generatedRanges(edits)
 	splices := 0
-	for i, stmt := range again.Stmts {
-		was, is := inner(tree.Stmts[i].Stmt), inner(stmt.Stmt)
-		if fmt.Sprintf("%T", was) != fmt.Sprintf("%T", is) {
+	for i, is := range again {
+		if is.holds == nil || is.holds.name != kindOf(inner(tree.Stmts[i].Stmt)) {
 			return fmt.Errorf("statement %d changed its kind", i+1)
 		}
-		descend(is, func(m any) bool {
-			r, ok := m.(*pg.RangeVar)
-			if !ok || err != nil {
-				return err == nil
-			}
+		err := is.relations(func(r *pg.RangeVar) error {
 			inside, at := a.origin(int(r.Location), generated, edits)
 			if inside {
 				splices++
-				return true
+				return nil
 			}
-			err = a.verifyRelation(r, at)
-			return err == nil
+			return a.verifyRelation(r, at)
 		})
 		if err != nil {
 			return err
@@ -55,6 +55,14 @@ func (a *analysis) verify(tree *pg.ParseResult, rewritten string, edits []edit) 
 		return fmt.Errorf("%d masked relations were written and %d arrived", want, splices)
 	}
 	return nil
+}
+
+// kindOf is the name of a parse tree message's type, "" for none.
+func kindOf(m any) string {
+	if message, ok := m.(proto.Message); ok {
+		return string(message.ProtoReflect().Descriptor().Name())
+	}
+	return ""
 }
 
 // origin says whether a place of the result is inside a generated sub-select, else where it was in the input.
