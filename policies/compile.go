@@ -35,6 +35,7 @@ type Policy struct {
 	store         storage.Store     // empty: all that Rego sees is its input
 	owner         map[string]string // the owner's files without tests
 	timeDependent bool
+	autoApproves  bool
 	timeout       time.Duration
 	evaluations   chan struct{} // a slot for each evaluation, also for one that was given up
 }
@@ -64,6 +65,7 @@ func Compile(ctx context.Context, sources map[string][]byte) (p *Policy, err err
 		store:         inmem.New(),
 		owner:         map[string]string{},
 		timeDependent: readsTime(compiler.Modules, rules),
+		autoApproves:  approvesItself(rules),
 		timeout:       DecisionTimeout,
 		evaluations:   make(chan struct{}, 8*runtime.GOMAXPROCS(0)),
 	}
@@ -140,14 +142,14 @@ func checkPackage(file string, m *ast.Module) reviews.Problems {
 	return nil
 }
 
-// checkHeads holds deny and hold to sets of messages. In another form, such as a
+// checkHeads holds deny, hold and auto_approve to sets of messages. In another form, such as a
 // boolean, they would mean nothing to the library and silently not deny.
 func checkHeads(file string, m *ast.Module) reviews.Problems {
 	var problems reviews.Problems
 	for _, rule := range m.Rules {
 		ref := rule.Head.Ref()
 		name := strings.TrimSuffix(ref[0].Value.String(), " ")
-		if name != "deny" && name != "hold" {
+		if name != "deny" && name != "hold" && name != autoApproveRule {
 			continue
 		}
 		if rule.Default || len(ref) != 1 || rule.Head.RuleKind() != ast.MultiValue {

@@ -32,7 +32,7 @@ func (p *Policy) Decide(ctx context.Context, in Input) (Decision, error) {
 	if err != nil {
 		return undecided(fmt.Errorf("the input is unusable: %w", err))
 	}
-	answer, err := p.evaluate(ctx, input, nil)
+	answer, err := p.evaluate(ctx, decisionQuery, input, nil)
 	if err != nil {
 		return undecided(err)
 	}
@@ -57,7 +57,7 @@ func undecided(err error) (Decision, error) {
 // evaluate runs the query in a goroutine of its own, so that a builtin that does
 // not stop at the deadline holds up neither the caller nor, since
 // evaluations are counted, the whole process.
-func (p *Policy) evaluate(ctx context.Context, input ast.Value, tracer topdown.QueryTracer) (ast.Value, error) {
+func (p *Policy) evaluate(ctx context.Context, query ast.Body, input ast.Value, tracer topdown.QueryTracer) (ast.Value, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	if ctx.Err() != nil { // a select would choose at random
@@ -84,7 +84,7 @@ func (p *Policy) evaluate(ctx context.Context, input ast.Value, tracer topdown.Q
 			done <- o
 		}()
 		growStack()
-		o.answer, o.err = p.run(ctx, input, stop, tracer)
+		o.answer, o.err = p.run(ctx, query, input, stop, tracer)
 	}()
 	select {
 	case o := <-done:
@@ -111,13 +111,13 @@ var (
 	decisionQuery = ast.NewBody(ast.Equality.Expr(ast.MustParseTerm("data.sallyport.judgement.decision"), answerVar))
 )
 
-func (p *Policy) run(ctx context.Context, input ast.Value, stop topdown.Cancel, tracer topdown.QueryTracer) (answer ast.Value, err error) {
+func (p *Policy) run(ctx context.Context, query ast.Body, input ast.Value, stop topdown.Cancel, tracer topdown.QueryTracer) (answer ast.Value, err error) {
 	txn, err := p.store.NewTransaction(ctx, storage.TransactionParams{})
 	if err != nil {
 		return nil, err
 	}
 	defer p.store.Abort(ctx, txn)
-	query := topdown.NewQuery(decisionQuery).
+	q := topdown.NewQuery(query).
 		WithCompiler(p.compiler).
 		WithStore(p.store).
 		WithTransaction(txn).
@@ -125,10 +125,10 @@ func (p *Policy) run(ctx context.Context, input ast.Value, stop topdown.Cancel, 
 		WithCancel(stop).
 		WithStrictBuiltinErrors(true)
 	if tracer != nil {
-		query = query.WithQueryTracer(tracer)
+		q = q.WithQueryTracer(tracer)
 	}
 	answers := 0
-	err = query.Iter(ctx, func(result topdown.QueryResult) error {
+	err = q.Iter(ctx, func(result topdown.QueryResult) error {
 		answers++
 		answer = result[answerVar.Value.(ast.Var)].Value
 		return nil
@@ -193,7 +193,7 @@ func (p *Policy) ownerFile(ctx context.Context, input ast.Value, kind string, d 
 		}
 	}
 	t := &messageTracer{rule: kind, files: map[string]string{}}
-	if _, err := p.evaluate(ctx, input, t); err != nil {
+	if _, err := p.evaluate(ctx, decisionQuery, input, t); err != nil {
 		return d.Rule
 	}
 	for _, message := range slices.Sorted(maps.Keys(t.files)) {

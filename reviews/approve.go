@@ -178,7 +178,8 @@ func texts(ps Problems) []string {
 
 // rulesFor are the rules that a document has to meet, at least one.
 func (l *loader) rulesFor(s subject) ([]rule, error) {
-	if s.kind == KindRoot || s.kind == KindConfig {
+	switch s.kind {
+	case KindRoot, KindConfig, KindRewind, KindExtension:
 		return []rule{{name: "threshold", threshold: l.tree.Root.Spec.Threshold, groups: []string{"root"}}}, nil
 	}
 	if s.kind == KindPrincipal {

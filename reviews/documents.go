@@ -25,6 +25,8 @@ const (
 	KindConnection Kind = "Connection"   // connections/<name>.yaml
 	KindReview     Kind = "AccessReview" // reviews/<connection>/<name>.yaml
 	KindPolicy     Kind = "Policy"       // policies/<name>.rego: raw Rego, signed like a document
+	KindRewind     Kind = "Rewind"       // rewind.yaml, when a branch was rewound
+	KindExtension  Kind = "Extension"    // extension.yaml, beside a release
 )
 
 // Metadata binds a document to one repository and one path, so that signed

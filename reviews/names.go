@@ -62,6 +62,10 @@ func PathOf(kind Kind, name string) string {
 		return reviewsFolder + "/" + name + ".yaml"
 	case KindPolicy:
 		return policiesFolder + "/" + name
+	case KindRewind:
+		return RewindPath
+	case KindExtension:
+		return ExtensionPath
 	}
 	return ""
 }
@@ -79,6 +83,10 @@ func KindOf(path string) Kind {
 		return KindConfig
 	case path == RootPath:
 		return KindRoot
+	case path == RewindPath:
+		return KindRewind
+	case path == ExtensionPath:
+		return KindExtension
 	case folder == policiesFolder && policyForm.MatchString(name):
 		return KindPolicy
 	}

@@ -9,6 +9,8 @@ const (
 	NamespaceConnection  = "sallyport.connection.v1"
 	NamespaceReview      = "sallyport.review.v1"
 	NamespacePolicy      = "sallyport.policy.v1"
+	NamespaceRewind      = "sallyport.rewind.v1"
+	NamespaceExtension   = "sallyport.extension.v1"
 	NamespaceRelease     = "sallyport.release.v1"     // the envelope that sync signs
 	NamespaceAttestation = "sallyport.attestation.v1" // what sync says of a pull request's approvals
 	NamespaceToken       = "sallyport.token.v1"       // what an agent shows to a gateway
@@ -32,6 +34,10 @@ func NamespaceFor(kind Kind) string {
 		return NamespaceReview
 	case KindPolicy:
 		return NamespacePolicy
+	case KindRewind:
+		return NamespaceRewind
+	case KindExtension:
+		return NamespaceExtension
 	}
 	panic("reviews: no namespace for kind " + string(kind))
 }

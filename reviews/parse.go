@@ -199,8 +199,10 @@ func (c *checker) name() {
 }
 
 var (
-	configName = regexp.MustCompile(`^sallyport$`)
-	rootName   = regexp.MustCompile(`^root$`)
+	configName    = regexp.MustCompile(`^sallyport$`)
+	rootName      = regexp.MustCompile(`^root$`)
+	rewindName    = regexp.MustCompile(`^rewind$`)
+	extensionName = regexp.MustCompile(`^extension$`)
 )
 
 func nameRule(kind Kind) (form *regexp.Regexp, rule string) {
@@ -209,6 +211,10 @@ func nameRule(kind Kind) (form *regexp.Regexp, rule string) {
 		return configName, "write name: sallyport"
 	case KindRoot:
 		return rootName, "write name: root"
+	case KindRewind:
+		return rewindName, "write name: rewind"
+	case KindExtension:
+		return extensionName, "write name: extension"
 	case KindPrincipal:
 		return principalForm, principalRule
 	case KindConnection:

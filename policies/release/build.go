@@ -35,6 +35,11 @@ type BuildInput struct {
 	HighestSequences map[string]int64
 	Now              time.Time
 	ValidFor         time.Duration // default: the config's freshness
+	// RootsBefore are the trust roots that were in force before Tree's, oldest
+	// first, for gateways that pinned one of them.
+	RootsBefore []RootSeen
+	// RootSeen is when sync first saw Tree's trust root. Default: Now.
+	RootSeen time.Time
 	// Cache remembers what did not change since the last Build. Optional.
 	Cache *Cache
 }
@@ -65,7 +70,11 @@ func Build(ctx context.Context, in BuildInput) (*Built, error) {
 		return nil, err
 	}
 	built := &Built{Envelope: envelopeOf(in), Bundles: map[string][]byte{}, Closed: map[string]string{}}
-	if err := built.add(PolicyBundle, policyMembers(t), policyRoots()); err != nil {
+	members, err := policyMembers(in)
+	if err != nil {
+		return nil, err
+	}
+	if err := built.add(PolicyBundle, members, policyRoots()); err != nil {
 		return nil, err
 	}
 	open := built.openReviews(in)
@@ -145,8 +154,20 @@ func policySources(t *reviews.Tree) map[string][]byte {
 	return sources
 }
 
-func policyMembers(t *reviews.Tree) map[string][]byte {
-	files := documents{}
+func policyMembers(in BuildInput) (map[string][]byte, error) {
+	t, files := in.Tree, documents{}
+	if err := files.addRoots(in.RootsBefore); err != nil {
+		return nil, err
+	}
+	roots := make([]rootSeen, 0, len(in.RootsBefore)+1)
+	for i, r := range in.RootsBefore {
+		roots = append(roots, rootSeen{t.Root.Spec.Version - len(in.RootsBefore) + i, stamp(r.At)})
+	}
+	at := in.RootSeen
+	if at.IsZero() {
+		at = in.Now
+	}
+	roots = append(roots, rootSeen{t.Root.Spec.Version, stamp(at)})
 	files.add(t.Root.Source)
 	files.add(t.Config.Source)
 	for _, p := range t.Principals {
@@ -157,9 +178,11 @@ func policyMembers(t *reviews.Tree) map[string][]byte {
 	}
 	members := maps.Clone(policies.Library())
 	maps.Copy(members, ownerModules(files))
-	members[trustData] = canonical(trustFile{Documents: files})
-	return members
+	members[trustData] = canonical(trustFile{Roots: roots, Documents: files})
+	return members, nil
 }
+
+func stamp(t time.Time) string { return t.UTC().Truncate(time.Second).Format(time.RFC3339) }
 
 // ownerModules are the policies that OPA has to load: without tests, which only
 // stand among the documents.
@@ -202,7 +225,7 @@ func entryOf(r *reviews.Review, s Seen) reviewEntry {
 	return reviewEntry{
 		SHA256:     r.Source.SHA256,
 		Commit:     s.Commit,
-		ApprovedAt: s.At.UTC().Truncate(time.Second).Format(time.RFC3339),
+		ApprovedAt: stamp(s.At),
 		Approvers:  approvers,
 		Lines:      r.Source.Lines,
 		Document:   canonical(r.JSON()),

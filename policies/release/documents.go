@@ -20,7 +20,8 @@ type documents map[string][]byte
 // trustFile is data.sallyport.trust: everything a verifier needs to check
 // the approvals of trust, config, principals and policies without git.
 type trustFile struct {
-	Documents documents `json:"documents"` // JSON has them in base64
+	Roots     []rootSeen `json:"roots"`     // the present one last
+	Documents documents  `json:"documents"` // JSON has them in base64
 }
 
 // add puts the document and its signatures into the files.

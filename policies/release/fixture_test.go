@@ -170,7 +170,7 @@ func (r *repo) load() *reviews.Tree {
 func (r *repo) input(sequence int64) release.BuildInput {
 	r.t.Helper()
 	return release.BuildInput{
-		Tree: r.load(), Commit: strings.Repeat("a", 40), Ref: "refs/heads/main", Sequence: sequence, Now: now,
+		Tree: r.load(), Commit: strings.Repeat("a", 40), Ref: "refs/heads/main", Sequence: sequence, Now: now, RootSeen: now.Add(-time.Hour),
 		History: map[string]release.Seen{"orders-db/etl-nightly": {Commit: strings.Repeat("b", 40), At: now.Add(-time.Hour)}},
 	}
 }

@@ -7,7 +7,10 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
+
+	"github.com/sallyport-dev/sallyport/reviews"
 )
 
 // HighWater is the durable mark of the newest release that was in force here.
@@ -20,11 +23,12 @@ type HighWater struct {
 
 // mark is the file's contents; the zero value is before every release.
 type mark struct {
-	Version      int              `json:"version"` // of this format: 1
+	Version      int              `json:"version"` // of this format: 2
 	Repo         string           `json:"repo"`
 	Sequence     int64            `json:"sequence"`
 	Digest       string           `json:"digest"` // of the envelope of that sequence
 	TrustVersion int              `json:"trustVersion"`
+	TrustDigest  string           `json:"trustDigest"`
 	Reviews      map[string]int64 `json:"reviews"` // highest sequence per name
 }
 
@@ -54,7 +58,7 @@ func OpenHighWater(path string) (*HighWater, error) {
 		return nil, damaged(path, err)
 	case file.SHA256 != digest(canonical(file.Mark)):
 		return nil, damaged(path, errors.New("its checksum does not match"))
-	case file.Mark.Version != 1:
+	case file.Mark.Version != markVersion:
 		return nil, damaged(path, fmt.Errorf("version %d is not supported by this program", file.Mark.Version))
 	case file.Mark.Sequence < 1 || file.Mark.Repo == "":
 		return nil, damaged(path, errors.New("it marks no release"))
@@ -111,6 +115,21 @@ func (m mark) check(e Envelope) error {
 	return nil
 }
 
+const markVersion = 2
+
+// checkRoots refuses trust roots that do not follow from the one that was in force here.
+func (h *HighWater) checkRoots(chain []*reviews.Root) error {
+	if h == nil {
+		return nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.mark.TrustDigest == "" || slices.ContainsFunc(chain, func(r *reviews.Root) bool { return r.Source.SHA256 == h.mark.TrustDigest }) {
+		return nil
+	}
+	return fmt.Errorf("%w: its trust root does not follow from version %d, which was in force", ErrRolledBack, h.mark.TrustVersion)
+}
+
 // Advance moves the mark up to the release, durably, before that is put in force.
 func (h *HighWater) Advance(e Envelope) error {
 	h.mu.Lock()
@@ -122,11 +141,12 @@ func (h *HighWater) Advance(e Envelope) error {
 		return nil
 	}
 	next := mark{
-		Version:      1,
+		Version:      markVersion,
 		Repo:         e.Repo,
 		Sequence:     e.Sequence,
 		Digest:       e.Digest(),
 		TrustVersion: e.TrustVersion,
+		TrustDigest:  e.TrustDigest,
 		Reviews:      maps.Clone(e.Reviews),
 	}
 	if err := writeFile(h.path, canonical(markFile{Mark: next, SHA256: digest(canonical(next))})); err != nil {

@@ -29,7 +29,7 @@ const clockSkew = 5 * time.Minute
 
 // Trust is what a gateway is told in its configuration, out of band.
 type Trust struct {
-	RootDigest string // sha256 hex of trust/root.yaml
+	RootDigest string // sha256 hex of a trust/root.yaml: the present one or one that it follows from
 	Repo       string // uuid of the access repo; "": any that the root names
 }
 
@@ -66,7 +66,7 @@ func (o Opener) open(ctx context.Context, before *Release, now time.Time) (*Rele
 	if err != nil {
 		return nil, err
 	}
-	if err := r.readTrust(members, o.Trust); err != nil {
+	if err := r.readTrust(members, o.Trust, o.HighWater); err != nil {
 		return nil, bundleError(PolicyBundle, err)
 	}
 	if err := verify(s, r.Root, now); err != nil {
@@ -165,7 +165,7 @@ func verify(s signed, root *reviews.Root, now time.Time) error {
 }
 
 func releaseKey(root *reviews.Root, key ssh.PublicKey, now time.Time) error {
-	if reason, revoked := revocation(root, key); revoked {
+	if reason, revoked := revocation(root, "", key); revoked {
 		return fmt.Errorf("the trust root revokes it: %s", reason)
 	}
 	for _, k := range root.Spec.Release {
@@ -180,10 +180,12 @@ func releaseKey(root *reviews.Root, key ssh.PublicKey, now time.Time) error {
 	return errors.New("the trust root does not list it under release")
 }
 
-func revocation(root *reviews.Root, key ssh.PublicKey) (reason string, revoked bool) {
+// revocation says whether a key or its principal ("" for a key of no principal)
+// is out of use. From when on approvals are void does not matter here.
+func revocation(root *reviews.Root, principal string, key ssh.PublicKey) (reason string, revoked bool) {
 	fingerprint := ssh.FingerprintSHA256(key)
 	for _, r := range root.Spec.Revoked {
-		if r.Fingerprint == fingerprint {
+		if r.Fingerprint == fingerprint || r.Principal != "" && r.Principal == principal {
 			return r.Reason, true
 		}
 	}
@@ -213,18 +215,17 @@ func (o Opener) checkEnvelope(e Envelope, r *Release, now time.Time) error {
 	return o.HighWater.Check(e)
 }
 
-// readTrust reads the raw trust root and config, of which the root has to be the pinned one.
-func (r *Release) readTrust(members map[string][]byte, trust Trust) error {
+// readTrust reads the raw trust root and config. The root has to be the pinned one or to follow from it.
+func (r *Release) readTrust(members map[string][]byte, trust Trust, mark *HighWater) error {
 	file, err := decode[trustFile](members[trustData])
 	if err != nil {
 		return fmt.Errorf("%s: %w", trustData, err)
 	}
 	r.documents = file.Documents
-	root := r.documents[reviews.RootPath]
-	if got := digest(root); got != trust.RootDigest {
-		return fmt.Errorf("%w: its trust root has sha256 %s where %q is pinned", ErrUntrusted, got, trust.RootDigest)
+	if r.Root, err = reviews.ParseRoot(reviews.RootPath, r.documents[reviews.RootPath]); err != nil {
+		return err
 	}
-	if r.Root, err = reviews.ParseRoot(reviews.RootPath, root); err != nil {
+	if err := r.checkRoots(file.Roots, trust.RootDigest, mark); err != nil {
 		return err
 	}
 	r.Config, err = reviews.ParseConfig(reviews.ConfigPath, r.documents[reviews.ConfigPath])
@@ -327,7 +328,7 @@ func (r *Release) addPrincipal(name, owner string, keys []reviews.Key) error {
 		if err != nil {
 			return fmt.Errorf("principal %s: %w", name, err)
 		}
-		if _, revoked := revocation(r.Root, key); !revoked {
+		if _, revoked := revocation(r.Root, name, key); !revoked {
 			p.Keys = append(p.Keys, k)
 		}
 	}

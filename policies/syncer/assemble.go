@@ -1,86 +1,121 @@
 package syncer
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/sallyport-dev/sallyport/policies"
 	"github.com/sallyport-dev/sallyport/reviews"
 	"github.com/sallyport-dev/sallyport/reviews/gitrepo"
 )
 
-// grants is what a release may hold, and why it is not all that the head asks for.
-type grants struct {
-	tree *reviews.Tree
-	// expired says why trust, config or policies that were good no longer load.
-	expired string
-}
-
-// assemble loads what may be granted at the state's commit.
-func (s *Syncer) assemble(st *state, now time.Time) (grants, error) {
+// assemble loads what may be granted at the state's commit: the documents of
+// the head that are not closed, under the trust, config and policies in force.
+// While those of the head are not usable, only those documents and signatures
+// count that the last good commit holds byte by byte.
+func (s *Syncer) assemble(ctx context.Context, now time.Time) (*reviews.Tree, error) {
+	st := s.state
 	if st.Good == "" {
-		return grants{}, fmt.Errorf("no commit of branch %s has usable trust, config and policies yet: %s", s.opt.Branch, st.Broken)
+		return nil, fmt.Errorf("no commit of branch %s has usable trust, config and policies yet: %s", s.opt.Branch, st.Broken)
 	}
 	good, err := treeOf(s.mirror, st.Good)
 	if err != nil {
-		return grants{}, err
+		return nil, err
 	}
 	head, err := treeOf(s.mirror, st.Commit)
 	if err != nil {
-		return grants{}, err
+		return nil, err
 	}
-	var g grants
-	if st.Broken == "" {
-		g.tree, err = s.load(st, good, head, nil, now)
-	} else {
-		g.tree, err = s.load(st, good, head, good, now)
-	}
+	trust, err := st.trustTree(s.mirror, good)
 	if err != nil {
-		// What was good does not load any more: a key ran out. Nothing new is
-		// granted until that is mended, and removals apply all the same.
-		g.expired = err.Error()
-		g.tree, err = s.standing(st, good, head)
+		return nil, err
 	}
+	broken := st.Broken != ""
+	keep := func(doc, path string) bool {
+		return st.Documents[doc].Closed == "" && (!broken || same(good, head, doc) && sameOrFolder(good, head, path))
+	}
+	opt := st.options(now, s.cache)
+	opt.AutoApprove = s.autoApproval(ctx, good)
+	if broken { // they were judged when they came in; what a new trust root voids is in Broken
+		opt.Standing = func(path, sha256 string) bool { return inBase(path) && st.Documents[path].Accepted == sha256 }
+	}
+	tree, err := reviews.Load(view{
+		trust: trust, config: good, policies: good, docs: head, audit: s.audit.files(), keep: keep, whole: !broken,
+	}, opt)
 	if err != nil {
-		return grants{}, fmt.Errorf("nothing can be granted at commit %s: %w", st.Commit, err)
+		return nil, fmt.Errorf("nothing can be granted at commit %s: %w", st.Commit, err)
 	}
-	g.tree.Problems = append(g.tree.Problems, st.closed(head)...)
-	if st.Broken != "" {
+	tree.Problems = append(tree.Problems, st.closed(head)...)
+	if broken {
 		waiting, err := held(good, head)
 		if err != nil {
-			return grants{}, err
+			return nil, err
 		}
-		g.tree.Problems = append(g.tree.Problems, waiting...)
+		tree.Problems = append(tree.Problems, waiting...)
 	}
-	return g, nil
+	return tree, nil
 }
 
-// load reads the documents of head that are not closed under the trust, config
-// and policies of good. With a reference, only those documents and signatures
-// count that it holds byte by byte.
-func (s *Syncer) load(st *state, good, head, reference *gitrepo.Tree, at time.Time) (*reviews.Tree, error) {
-	keep := func(doc, path string) bool {
-		if st.Documents[doc].Closed != "" {
-			return false
+// autoApproval asks the policies in force. An answer is remembered, since the
+// same documents always get the same one.
+func (s *Syncer) autoApproval(ctx context.Context, good *gitrepo.Tree) func(*reviews.Review, *reviews.Connection) string {
+	var policy *policies.Policy
+	return func(r *reviews.Review, c *reviews.Connection) string {
+		if policy == nil {
+			var err error
+			if policy, err = s.policyOf(ctx, good); err != nil {
+				s.log.Error("automatic approvals are off: the policies do not compile", "error", err)
+				return ""
+			}
 		}
-		return reference == nil || same(reference, head, doc) && sameOrFolder(reference, head, path)
+		key := r.Source.SHA256 + c.Source.SHA256
+		answer, known := s.auto[key]
+		if !known {
+			messages, err := policy.AutoApprove(ctx, policies.NewDocument(r.JSON()), policies.NewDocument(c.JSON()))
+			if err != nil {
+				s.log.Warn("an automatic approval failed, so there is none", "review", r.Metadata.Name, "error", err)
+				return ""
+			}
+			answer = strings.Join(messages, "; ")
+			s.auto[key] = answer
+		}
+		return answer
 	}
-	return reviews.Load(view{config: good, base: good, docs: head, keep: keep, whole: reference == nil}, reviews.LoadOptions{Now: at, Cache: s.cache})
 }
 
-// standing is what the newest release granted and the head still holds, judged
-// as of when its trust, config and policies were found good.
-func (s *Syncer) standing(st *state, good, head *gitrepo.Tree) (*reviews.Tree, error) {
-	reference := good
-	if st.Published != nil {
-		var err error
-		if reference, err = treeOf(s.mirror, st.Published.Commit); err != nil {
+// policyOf compiles the policies of a commit, once for the same ones.
+func (s *Syncer) policyOf(ctx context.Context, t *gitrepo.Tree) (*policies.Policy, error) {
+	id, err := t.ID("policies")
+	if err != nil && !isMissing(err) {
+		return nil, err
+	}
+	if s.policy != nil && s.policyID == id {
+		return s.policy, nil
+	}
+	list, err := t.ReadDir("policies")
+	if err != nil && !isMissing(err) {
+		return nil, err
+	}
+	sources := map[string][]byte{}
+	for _, e := range list {
+		name := "policies/" + e.Name()
+		if reviews.KindOf(name) != reviews.KindPolicy {
+			continue
+		}
+		if sources[name], err = t.ReadFile(name); err != nil {
 			return nil, err
 		}
 	}
-	return s.load(st, good, head, reference, st.Judged)
+	policy, err := policies.Compile(ctx, sources)
+	if err != nil {
+		return nil, err
+	}
+	s.policy, s.policyID, s.auto = policy, id, map[string]string{}
+	return policy, nil
 }
 
 // closed are the documents of head that the history closes.

@@ -228,7 +228,7 @@ func TestTrustRootChanged(t *testing.T) {
 	h.once()
 	a.put(reviews.RootPath, "# rotated\n"+a.root())
 	a.put(reviewPath("report"), review("report", 1, "app.items"))
-	r := h.expect("etl#1", "rotation is not supported yet")
+	r := h.expect("etl#1", "version 1 does not follow 1")
 	if !r.Published {
 		t.Error("not published")
 	}

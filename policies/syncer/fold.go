@@ -19,9 +19,10 @@ import (
 )
 
 // fold takes commits in, oldest first. What it makes of them depends on
-// nothing but the commits themselves and on which keys are valid now.
+// nothing but the commits themselves and on when they were first seen.
 type fold struct {
 	mirror *gitrepo.Mirror
+	audit  fs.FS  // holds attestations; nil when there are none
 	state  *state // its own copy
 	tree   *gitrepo.Tree
 	now    time.Time
@@ -34,7 +35,7 @@ type fold struct {
 
 // newFold begins at the state's commit, to end at head.
 func (s *Syncer) newFold(head string) (*fold, error) {
-	f := &fold{mirror: s.mirror, state: s.state.clone(), now: s.opt.Now(), cache: reviews.NewCache(), parsed: s.cache}
+	f := &fold{mirror: s.mirror, state: s.state.clone(), now: s.opt.Now(), cache: reviews.NewCache(), parsed: s.cache, audit: s.audit.files()}
 	var err error
 	if f.head, err = treeOf(s.mirror, head); err != nil || f.state.Commit == "" {
 		return f, err
@@ -59,18 +60,19 @@ func (f *fold) step(ctx context.Context, c *gitrepo.Commit) error {
 	if err != nil {
 		return err
 	}
+	f.sight(c, tree, changes)
 	touched, base := sortOut(changes)
 	together := base && f.state.Good != ""
 	switch {
 	case base:
-		if err := f.judgeBase(ctx, c, tree); err != nil {
+		if err := f.judge(ctx, c, tree); err != nil {
 			return err
 		}
 	case f.state.Broken == "" && f.state.Good != "":
 		f.state.Good = c.ID
 	}
 	for _, doc := range slices.Sorted(maps.Keys(touched)) {
-		f.document(c, tree, doc, together)
+		f.document(c, tree, doc, together && touched[doc])
 	}
 	if base || slices.ContainsFunc(slices.Collect(maps.Keys(touched)), unnumbered) {
 		f.accept(tree, c.ID)
@@ -79,15 +81,19 @@ func (f *fold) step(ctx context.Context, c *gitrepo.Commit) error {
 	return nil
 }
 
-// sortOut finds the documents that changes touch, by their own bytes or by
-// their signatures, and whether trust, config or policies are among them.
+// sortOut finds the documents that changes touch, by their own bytes, then they
+// are true, or by their signatures alone, and whether trust, config or policies are among them.
 func sortOut(changes []gitrepo.Change) (touched map[string]bool, base bool) {
 	touched = map[string]bool{}
 	for _, c := range changes {
 		if inBase(c.Path) {
 			base = true
-		} else if doc := docOf(c.Path); reviews.KindOf(doc) != "" {
-			touched[doc] = true
+			continue
+		}
+		doc := docOf(c.Path)
+		switch reviews.KindOf(doc) {
+		case reviews.KindPrincipal, reviews.KindConnection, reviews.KindReview:
+			touched[doc] = touched[doc] || doc == c.Path
 		}
 	}
 	return touched, base
@@ -99,19 +105,32 @@ func unnumbered(doc string) bool {
 	return kind == reviews.KindConnection || kind == reviews.KindPrincipal
 }
 
-// judgeBase decides whether a commit's trust, config and policies come into
-// force. When they do not, the last good ones stay.
-func (f *fold) judgeBase(ctx context.Context, c *gitrepo.Commit, tree *gitrepo.Tree) error {
+// judge decides whether a commit's trust, config and policies come into force.
+// When they do not, the last good ones stay.
+func (f *fold) judge(ctx context.Context, c *gitrepo.Commit, tree *gitrepo.Tree) error {
+	rotated, err := f.judgeRoot(c, tree)
+	if err != nil {
+		f.state.Broken = err.Error()
+		return nil
+	}
 	good, err := f.goodTree()
 	if err != nil {
 		return err
 	}
 	if good != nil {
+		changed, err := changesBytes(good, tree)
+		if err != nil {
+			return err
+		}
+		if rotated && changed != "" {
+			f.state.Broken = fmt.Sprintf("commit %s changed %s together with %s, under which it has to be judged: change it again in a commit of its own", short(c.ID), changed, reviews.RootPath)
+			return nil
+		}
 		back, err := sameBase(good, tree)
 		if err != nil {
 			return err
 		}
-		if back {
+		if back && f.state.GoodRoot == f.state.root().SHA256 {
 			f.state.Good, f.state.Broken = c.ID, ""
 			return nil
 		}
@@ -140,24 +159,16 @@ func sameBase(a, b *gitrepo.Tree) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return !slices.ContainsFunc(changes, func(c gitrepo.Change) bool { return inBase(c.Path) }), nil
+	return !slices.ContainsFunc(changes, func(c gitrepo.Change) bool { return inBase(c.Path) && !inTrust(c.Path) }), nil
 }
 
-// checkBase says what is wrong with the trust, config and policies of tree,
-// whose predecessors are those of good (nil: none).
+// checkBase says what is wrong with the config and policies of tree under the
+// trust root in force. Their predecessors are those of good (nil: none).
 func (f *fold) checkBase(ctx context.Context, good, tree *gitrepo.Tree) (*reviews.Tree, error) {
-	root, err := tree.ReadFile(reviews.RootPath)
-	if err != nil {
-		return nil, err
-	}
-	if digest(root) != f.state.TrustRoot {
-		return nil, fmt.Errorf("%s: sha256 %s is not the pinned %s: rotation is not supported yet; put the pinned trust root back",
-			reviews.RootPath, digest(root), f.state.TrustRoot)
-	}
 	if err := f.replayed(good, tree); err != nil {
 		return nil, err
 	}
-	t, err := f.load(view{config: tree, base: tree, docs: tree, keep: none})
+	t, err := f.load(view{config: tree, policies: tree, docs: tree, keep: none})
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +182,7 @@ func (f *fold) checkBase(ctx context.Context, good, tree *gitrepo.Tree) (*review
 		return t, nil
 	}
 	// Policies that come with a new config need the approvals of the old one, too.
-	_, err = f.load(view{config: good, base: tree, docs: tree, gone: good, keep: none})
+	_, err = f.load(view{config: good, policies: tree, docs: tree, gone: good, keep: none})
 	return t, err
 }
 
@@ -261,7 +272,7 @@ func (f *fold) enforce(t *reviews.Tree, commit string) {
 	for name, sum := range files {
 		f.inForce(name, sum, commit)
 	}
-	f.state.Repo, f.state.Good, f.state.Judged, f.state.Broken = t.Repo, commit, f.now.UTC(), ""
+	f.state.Repo, f.state.Good, f.state.GoodRoot, f.state.Broken = t.Repo, commit, f.state.root().SHA256, ""
 }
 
 // inForce notes the version of a document that holds from this commit on.
@@ -350,22 +361,43 @@ func (f *fold) accept(tree *gitrepo.Tree, commit string) {
 	if f.state.Broken != "" || f.state.Good == "" {
 		return
 	}
-	t, err := f.load(view{config: tree, base: tree, docs: tree, keep: func(doc, _ string) bool {
+	t, err := f.load(view{config: tree, policies: tree, docs: tree, keep: func(doc, _ string) bool {
 		return unnumbered(doc) && f.state.Documents[doc].Closed == ""
 	}})
 	if err != nil {
-		return // a key ran out since; releasing reports it
+		return // releasing reports it
 	}
 	for _, p := range t.Principals {
 		f.inForce(p.Source.Path, p.Source.SHA256, commit)
 	}
 	for _, c := range t.Connections {
 		f.inForce(c.Source.Path, c.Source.SHA256, commit)
+		m := f.state.Documents[c.Source.Path]
+		m.Risk = c.Spec.Risk
+		f.state.Documents[c.Source.Path] = m
 	}
 }
 
 func (f *fold) load(v view) (*reviews.Tree, error) {
-	return reviews.Load(v, reviews.LoadOptions{Now: f.now, Cache: f.cache})
+	var err error
+	if v.trust, err = f.state.trustTree(f.mirror, v.config); err != nil {
+		return nil, err
+	}
+	v.audit = f.audit
+	return reviews.Load(v, f.options())
+}
+
+func (f *fold) options() reviews.LoadOptions { return f.state.options(f.now, f.cache) }
+
+// options are how documents are judged under what the state remembers.
+func (s *state) options(now time.Time, cache *reviews.Cache) reviews.LoadOptions {
+	return reviews.LoadOptions{
+		Now: now, Cache: cache,
+		Seen: func(sha256 string) time.Time { return s.Seen[sha256] },
+		RiskBefore: func(connection string) string {
+			return s.Documents[reviews.PathOf(reviews.KindConnection, connection)].Risk
+		},
+	}
 }
 
 func digest(b []byte) string {

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/sallyport-dev/sallyport/reviews"
 )
@@ -51,7 +50,7 @@ func TestAnEmptyStateFindsTheSame(t *testing.T) {
 func lasting(t *testing.T, s *state) string {
 	t.Helper()
 	c := *s
-	c.Sequence, c.Published, c.Judged = 0, nil, time.Time{}
+	c.Sequence, c.Published = 0, nil
 	b, err := json.MarshalIndent(c, "", " ")
 	if err != nil {
 		t.Fatal(err)

@@ -31,11 +31,21 @@ func publishRelease(ctx context.Context, dir string, in release.BuildInput, sign
 }
 
 // fresh says that the newest release needs no successor yet: it is of the
-// accepted commit, in its place, and neither due for its heartbeat nor past
-// the moment at which some key starts or ends to count.
+// accepted commit, in its place, not due for its heartbeat, and no pull request
+// is to be asked about again.
 func (s *Syncer) fresh() bool {
 	p := s.state.Published
-	if p == nil || p.Commit != s.state.Commit || p.Sequence != s.state.Sequence || !s.opt.Now().Before(p.Next) {
+	if p == nil || !s.current(p) {
+		return false
+	}
+	if len(p.Pending) > 0 && s.opt.Attester != nil && !s.opt.Now().Before(s.asked.Add(attestEvery)) {
+		return false
+	}
+	return true
+}
+
+func (s *Syncer) current(p *published) bool {
+	if p.Commit != s.state.Commit || p.Sequence != s.state.Sequence || !s.opt.Now().Before(p.Next) {
 		return false
 	}
 	_, err := os.Stat(filepath.Join(s.opt.OutDir, release.EnvelopeFile))
@@ -46,12 +56,18 @@ func (s *Syncer) fresh() bool {
 // first, so that a crash at any point never lets two releases share one.
 func (s *Syncer) release(ctx context.Context) (bool, error) {
 	now := s.opt.Now().UTC()
-	granted, err := s.assemble(s.state, now)
+	tree, err := s.assemble(ctx, now)
+	if err == nil && len(tree.Pending) > 0 {
+		tree, err = s.hearForge(ctx, tree, now)
+	}
 	if err == nil {
-		err = s.mayRelease(granted.tree.Root)
+		err = s.mayRelease(tree.Root)
 	}
 	if err != nil {
 		return false, errors.Join(err, s.state.save(s.opt.StateDir))
+	}
+	if p := s.state.Published; p != nil && len(tree.Pending) == len(p.Pending) && s.current(p) {
+		return false, nil // only the forge was asked again, and it had nothing new
 	}
 	reserved := *s.state
 	reserved.Sequence = max(reserved.Sequence, highestIn(s.opt.OutDir)) + 1
@@ -59,7 +75,10 @@ func (s *Syncer) release(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	s.state = &reserved
-	in := s.input(granted.tree, now)
+	in, err := s.input(tree, now)
+	if err != nil {
+		return false, err
+	}
 	built, err := s.publish(ctx, s.opt.OutDir, in, s.opt.Signer)
 	if err != nil {
 		return false, fmt.Errorf("publish release %d: %w", in.Sequence, err)
@@ -67,11 +86,32 @@ func (s *Syncer) release(ctx context.Context) (bool, error) {
 	done := reserved
 	done.Published = &published{
 		Sequence: in.Sequence, Commit: in.Commit, IssuedAt: built.Envelope.IssuedAt, ValidUntil: built.Envelope.ValidUntil,
-		Next:     nextRound(granted.tree, now, in.ValidFor),
-		Problems: append(granted.tree.Problems, leftOut(built)...), Expired: granted.expired,
+		Next:     now.Add(in.ValidFor / 3), // well before half of the validity has passed
+		Problems: append(tree.Problems, leftOut(built)...), Pending: tree.Pending,
 	}
 	s.state = &done
 	return true, done.save(s.opt.StateDir)
+}
+
+// hearForge attests what waits for that and loads anew. What cannot be attested
+// now stays pending.
+func (s *Syncer) hearForge(ctx context.Context, tree *reviews.Tree, now time.Time) (*reviews.Tree, error) {
+	s.asked = s.opt.Now()
+	attested, err := s.attest(ctx, tree.Pending)
+	s.awaiting = ""
+	if err != nil {
+		s.awaiting = err.Error()
+	}
+	if !attested {
+		return tree, ctx.Err()
+	}
+	f, err := s.newFold(s.state.Commit)
+	if err != nil {
+		return nil, err
+	}
+	f.accept(f.head, s.state.Commit)
+	s.state = f.state
+	return s.assemble(ctx, now)
 }
 
 // leftOut are the reviews that building the release refused.
@@ -84,11 +124,15 @@ func leftOut(built *release.Built) reviews.Problems {
 }
 
 // input is what the release is built from.
-func (s *Syncer) input(tree *reviews.Tree, now time.Time) release.BuildInput {
+func (s *Syncer) input(tree *reviews.Tree, now time.Time) (release.BuildInput, error) {
+	chain, err := s.rootChain()
+	if err != nil {
+		return release.BuildInput{}, err
+	}
 	in := release.BuildInput{
 		Tree: tree, Commit: s.state.Commit, Ref: "refs/heads/" + s.opt.Branch, Sequence: s.state.Sequence,
 		History: map[string]release.Seen{}, HighestSequences: map[string]int64{},
-		Now: now, ValidFor: tree.Config.Spec.Freshness.ValidFor.Std(), Cache: s.built,
+		Now: now, ValidFor: tree.Config.Spec.Freshness.ValidFor.Std(), Cache: s.built, RootsBefore: chain, RootSeen: s.state.root().At,
 	}
 	for path, m := range s.state.Documents {
 		if m.Sequence > 0 {
@@ -97,7 +141,7 @@ func (s *Syncer) input(tree *reviews.Tree, now time.Time) release.BuildInput {
 			in.History[name] = release.Seen{Commit: m.Commit, At: m.At}
 		}
 	}
-	return in
+	return in, nil
 }
 
 // highestIn is the sequence of the release that lies in a folder, 0 when there
@@ -139,29 +183,4 @@ func (s *Syncer) mayRelease(root *reviews.Root) error {
 		return nil
 	}
 	return fmt.Errorf("key %s is not a release key of %s: sign with one that spec.release lists", ssh.FingerprintSHA256(mine), reviews.RootPath)
-}
-
-// nextRound is when to publish again although nothing changed: well before
-// half of the validity has passed, or when a key starts or ends to count.
-func nextRound(t *reviews.Tree, now time.Time, validFor time.Duration) time.Time {
-	next := now.Add(validFor / 3)
-	for _, k := range keysOf(t) {
-		for _, moment := range []time.Time{k.NotBefore, k.NotAfter} {
-			if moment.After(now) && moment.Before(next) {
-				next = moment
-			}
-		}
-	}
-	return next
-}
-
-func keysOf(t *reviews.Tree) []reviews.Key {
-	keys := slices.Clone(t.Root.Spec.Release)
-	for _, p := range t.Root.Spec.Principals {
-		keys = append(keys, p.Keys...)
-	}
-	for _, p := range t.Principals {
-		keys = append(keys, p.Spec.Keys...)
-	}
-	return keys
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -20,7 +21,7 @@ const (
 	statusFile = "status.json"
 	lockFile   = "lock"
 
-	stateVersion = 1
+	stateVersion = 2
 )
 
 // state is what the first-parent line up to Commit means, and what was
@@ -36,8 +37,15 @@ type state struct {
 	Commit string `json:"commit,omitempty"`
 	// Good is the last commit with usable trust, config and policies.
 	Good string `json:"good,omitempty"`
-	// Judged is when those were found good.
-	Judged time.Time `json:"judged,omitzero"`
+	// GoodRoot is the sha256 of the trust root under which they were found good.
+	GoodRoot string `json:"goodRoot,omitempty"`
+	// Roots are the trust roots that came into force, the pinned one first.
+	Roots []trusted `json:"roots,omitempty"`
+	// Seen is when each signature and attestation was first seen, by the sha256 of its file.
+	Seen map[string]time.Time `json:"seen"`
+	// Sightings are when commits were first seen, as the log of releases has it.
+	// They serve an empty state only.
+	Sightings map[string]time.Time `json:"-"`
 	// Broken says why those of Commit are not; "" when Good is Commit.
 	Broken string `json:"broken,omitempty"`
 	// Documents is what is known of each document's path.
@@ -65,19 +73,19 @@ type memory struct {
 	// that is in force, Replaced those that were before, with the commit that
 	// replaced or deleted them.
 	Accepted string            `json:"accepted,omitempty"`
+	Risk     string            `json:"risk,omitempty"` // of the accepted version of a connection
 	Replaced map[string]string `json:"replaced,omitempty"`
 }
 
 // published is the newest release.
 type published struct {
-	Sequence   int64            `json:"sequence"`
-	Commit     string           `json:"commit"`
-	IssuedAt   time.Time        `json:"issuedAt"`
-	ValidUntil time.Time        `json:"validUntil"`
-	Next       time.Time        `json:"next"` // when to publish again although nothing changed
-	Problems   reviews.Problems `json:"problems,omitempty"`
-	// Expired says why trust, config and policies in force no longer load.
-	Expired string `json:"expired,omitempty"`
+	Sequence   int64             `json:"sequence"`
+	Commit     string            `json:"commit"`
+	IssuedAt   time.Time         `json:"issuedAt"`
+	ValidUntil time.Time         `json:"validUntil"`
+	Next       time.Time         `json:"next"` // when to publish again although nothing changed
+	Problems   reviews.Problems  `json:"problems,omitempty"`
+	Pending    []reviews.Pending `json:"pending,omitempty"`
 }
 
 // clone copies the state so that a failed round leaves the old one untouched.
@@ -87,6 +95,7 @@ func (s *state) clone() *state {
 	for path, m := range s.Documents {
 		c.Documents[path] = m // Replaced is copied on write
 	}
+	c.Seen = maps.Clone(s.Seen)
 	return &c
 }
 
@@ -105,7 +114,7 @@ func (m *memory) replace(commit string) {
 // loadState reads the state; a missing one is an empty one.
 func loadState(dir, branch, trustRoot string) (*state, error) {
 	file := filepath.Join(dir, stateFile)
-	empty := &state{Version: stateVersion, Branch: branch, TrustRoot: trustRoot, Documents: map[string]memory{}}
+	empty := &state{Version: stateVersion, Branch: branch, TrustRoot: trustRoot, Documents: map[string]memory{}, Seen: map[string]time.Time{}}
 	b, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return empty, nil
@@ -117,7 +126,7 @@ func loadState(dir, branch, trustRoot string) (*state, error) {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(s); err != nil {
-		return nil, fmt.Errorf("sync state %s is damaged: %w; move it away to rebuild it from the history", file, err)
+		return nil, fmt.Errorf("sync state %s is damaged or of another version: %w; move it away to rebuild it from the history", file, err)
 	}
 	if s.Version != stateVersion {
 		return nil, fmt.Errorf("sync state %s has version %d, which is not supported yet", file, s.Version)
@@ -127,6 +136,9 @@ func loadState(dir, branch, trustRoot string) (*state, error) {
 	}
 	if s.Documents == nil {
 		s.Documents = map[string]memory{}
+	}
+	if s.Seen == nil {
+		s.Seen = map[string]time.Time{}
 	}
 	return s, nil
 }

@@ -18,7 +18,6 @@
 package syncer
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +29,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/sallyport-dev/sallyport/policies"
 	"github.com/sallyport-dev/sallyport/policies/release"
 	"github.com/sallyport-dev/sallyport/reviews"
 	"github.com/sallyport-dev/sallyport/reviews/gitrepo"
@@ -50,9 +50,17 @@ type Options struct {
 	StateDir  string          // private folder for the mirror and what was seen; keep it
 	OutDir    string          // the release directory that gateways watch
 	Signer    ssh.Signer      // a release key of the trust root
-	TrustRoot string          // pinned sha256 of trust/root.yaml, 64 hex digits
+	TrustRoot string          // pinned sha256 of the first trust/root.yaml, 64 hex digits
+	Audit     Audit           // where attestations are committed; without it there are none
+	Attester  *Attester       // nil: approvals in pull requests wait
 	Now       func() time.Time
 	Log       *slog.Logger // default: discards
+}
+
+// Audit is the repository and branch that hold what sync and gateways did.
+type Audit struct {
+	Remote string // "" for none
+	Branch string // default "audit"
 }
 
 // Syncer follows one branch. Its methods must not be called concurrently
@@ -66,8 +74,16 @@ type Syncer struct {
 
 	publish publisher
 	cache   *reviews.Cache
-	built   *release.Cache
-	said    string // last error that was logged, so that a lasting one is logged once
+	audit   *auditBranch // nil without one
+
+	policy   *policies.Policy // of the folder with this id
+	policyID string
+	auto     map[string]string // its automatic approvals, by documents
+
+	asked    time.Time // when the forge was last asked about what is pending
+	awaiting string    // why that is still pending
+	built    *release.Cache
+	said     string // last error that was logged, so that a lasting one is logged once
 
 	mu     sync.Mutex
 	result Result // of the last Once, guarded by mu
@@ -75,17 +91,19 @@ type Syncer struct {
 
 // Result is what one round found and did.
 type Result struct {
-	Time       time.Time        `json:"time"`
-	Commit     string           `json:"commit"`            // head of the branch as last accepted
-	Good       string           `json:"good"`              // commit whose trust, config and policies are in force
-	Broken     string           `json:"broken,omitempty"`  // why those of Commit are not
-	Error      string           `json:"error,omitempty"`   // why the round failed
-	Commits    int              `json:"commits,omitempty"` // newly processed in this round
-	Published  bool             `json:"published"`         // in this round
-	Sequence   int64            `json:"sequence"`          // of the newest release
-	IssuedAt   time.Time        `json:"issuedAt"`
-	ValidUntil time.Time        `json:"validUntil"`
-	Problems   reviews.Problems `json:"problems,omitempty"` // each closes the document that it names
+	Time       time.Time         `json:"time"`
+	Commit     string            `json:"commit"`            // head of the branch as last accepted
+	Good       string            `json:"good"`              // commit whose trust, config and policies are in force
+	Broken     string            `json:"broken,omitempty"`  // why those of Commit are not
+	Error      string            `json:"error,omitempty"`   // why the round failed
+	Commits    int               `json:"commits,omitempty"` // newly processed in this round
+	Published  bool              `json:"published"`         // in this round
+	Sequence   int64             `json:"sequence"`          // of the newest release
+	IssuedAt   time.Time         `json:"issuedAt"`
+	ValidUntil time.Time         `json:"validUntil"`
+	Problems   reviews.Problems  `json:"problems,omitempty"` // each closes the document that it names
+	Pending    []reviews.Pending `json:"pending,omitempty"`  // merged, but the approval of its pull request is not attested yet
+	Awaiting   string            `json:"awaiting,omitempty"` // why those are still pending
 }
 
 var digestForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
@@ -95,6 +113,9 @@ var digestForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
 func New(opt Options) (*Syncer, error) {
 	if opt.Branch == "" {
 		opt.Branch = "main"
+	}
+	if opt.Audit.Branch == "" {
+		opt.Audit.Branch = "audit"
 	}
 	if opt.Now == nil {
 		opt.Now = time.Now
@@ -140,10 +161,11 @@ func open(opt Options) (*Syncer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Syncer{
-		opt: opt, mirror: mirror, state: st, publish: publishRelease, cache: reviews.NewCache(), built: release.NewCache(),
+	s := &Syncer{
+		opt: opt, mirror: mirror, state: st, publish: publishRelease, cache: reviews.NewCache(), auto: map[string]string{}, built: release.NewCache(),
 		log: opt.Log.With("remote", mirror.Remote(), "branch", opt.Branch),
-	}, nil
+	}
+	return s, s.openAudit()
 }
 
 // Close lets go of the state folder.
@@ -166,8 +188,10 @@ func (s *Syncer) Once(ctx context.Context) (Result, error) {
 	result.Commit, result.Good, result.Broken = s.state.Commit, s.state.Good, s.state.Broken
 	if p := s.state.Published; p != nil {
 		result.Sequence, result.IssuedAt, result.ValidUntil = p.Sequence, p.IssuedAt, p.ValidUntil
-		result.Problems = p.Problems
-		result.Broken = cmp.Or(result.Broken, p.Expired)
+		result.Problems, result.Pending = p.Problems, p.Pending
+	}
+	if len(result.Pending) > 0 {
+		result.Awaiting = s.awaiting
 	}
 	if err != nil {
 		result.Error = err.Error()
@@ -190,10 +214,11 @@ func (s *Syncer) round(ctx context.Context) (Result, error) {
 		if err != nil {
 			return Result{}, err
 		}
-		if err := s.continues(fetched); err != nil {
+		after, err := s.continues(ctx, fetched)
+		if err != nil {
 			return Result{}, err
 		}
-		next, commits, err := s.takeIn(ctx, fetched.Head)
+		next, commits, err := s.takeIn(ctx, fetched.Head, after)
 		if err != nil {
 			return Result{}, err
 		}
@@ -205,21 +230,66 @@ func (s *Syncer) round(ctx context.Context) (Result, error) {
 	return result, err
 }
 
-// continues refuses a head that does not continue what was accepted.
-func (s *Syncer) continues(f gitrepo.Fetched) error {
+// continues finds the accepted commit that a fetched head continues from; the
+// root's members may have ordered to go on from another one. Everything else is refused.
+func (s *Syncer) continues(ctx context.Context, f gitrepo.Fetched) (after string, err error) {
 	switch f.Relation {
 	case gitrepo.First, gitrepo.Same, gitrepo.Ahead:
-		return nil
+		return s.state.Commit, nil
 	}
-	return fmt.Errorf("%w: branch %s of %s is at %s, which is %s to the accepted commit %s; the last release stays until it expires: put the branch back to a commit that continues the accepted one on its first-parent line",
-		ErrRollback, s.opt.Branch, s.mirror.Remote(), f.Head, f.Relation, s.state.Commit)
+	to, err := s.rewound(ctx, f.Head)
+	if err == nil {
+		s.log.Warn("rewind accepted: the trust root's members signed it", "from", s.state.Commit, "to", to, "head", f.Head)
+		return to, nil
+	}
+	return "", fmt.Errorf("%w: branch %s of %s is at %s, which is %s to the accepted commit %s; the last release stays until it expires: put the branch back to a commit that continues the accepted one on its first-parent line, or have the rewind signed (sallyport accept-rewind): %w",
+		ErrRollback, s.opt.Branch, s.mirror.Remote(), f.Head, f.Relation, s.state.Commit, err)
 }
 
-// takeIn folds every new commit of the first-parent line into a copy of the state.
-func (s *Syncer) takeIn(ctx context.Context, head string) (*state, int, error) {
-	line, err := s.mirror.FirstParents(ctx, head, s.state.Commit)
+// rewound is the commit that a signed rewind at head says to go on from.
+func (s *Syncer) rewound(ctx context.Context, head string) (string, error) {
+	tree, err := treeOf(s.mirror, head)
+	if err != nil {
+		return "", err
+	}
+	f, err := s.newFold(head)
+	if err != nil {
+		return "", err
+	}
+	root, err := f.rootInForce()
+	if err != nil {
+		return "", err
+	}
+	order, err := reviews.LoadRewind(tree, root, reviews.LoadOptions{Now: s.opt.Now()})
+	if err != nil {
+		return "", err
+	}
+	if order.Spec.From != s.state.Commit {
+		return "", fmt.Errorf("%s is about commit %s", reviews.RewindPath, order.Spec.From)
+	}
+	line, err := s.mirror.FirstParents(ctx, head, order.Spec.To)
+	if err != nil {
+		return "", err
+	}
+	if len(line) == 0 || len(line[0].Parents) == 0 || line[0].Parents[0] != order.Spec.To {
+		return "", fmt.Errorf("%s goes on from %s, which is not on the first-parent line of %s", reviews.RewindPath, order.Spec.To, head)
+	}
+	return order.Spec.To, nil
+}
+
+// takeIn folds every commit of the first-parent line after one into a copy of
+// the state. After a rewind that one is folded, too, as a change of what was accepted.
+func (s *Syncer) takeIn(ctx context.Context, head, after string) (*state, int, error) {
+	line, err := s.mirror.FirstParents(ctx, head, after)
 	if err != nil {
 		return nil, 0, err
+	}
+	if after != s.state.Commit {
+		c, err := s.mirror.Commit(after)
+		if err != nil {
+			return nil, 0, err
+		}
+		line = append([]*gitrepo.Commit{c}, line...)
 	}
 	f, err := s.newFold(head)
 	if err != nil {

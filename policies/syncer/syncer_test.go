@@ -91,7 +91,8 @@ func TestHeartbeat(t *testing.T) {
 	}
 }
 
-// Nothing is granted by a key once its time is over, without any commit.
+// What a key approved in its time stands when that is over; what sync sees of it
+// from then on does not count, whatever date it carries.
 func TestAKeyRunsOutBetweenCommits(t *testing.T) {
 	a := newAccess(t)
 	ends := start.Add(24*time.Hour + 10*time.Minute)
@@ -106,7 +107,11 @@ func TestAKeyRunsOutBetweenCommits(t *testing.T) {
 	h := a.syncer()
 	h.expect("etl#1 report#1", "")
 	h.now = ends.Add(time.Second)
-	h.expect("etl#1", "report")
+	h.expect("etl#1 report#1", "")
+	a.write(reviewPath("late"), review("late", 1, "app.items"))
+	a.sign(reviewPath("late"), "user:carol")
+	a.commit("carol approves too late, and git has a date before")
+	h.expect("etl#1 report#1", "the key expired at")
 }
 
 func TestRestartKeepsWhatWasSeen(t *testing.T) {

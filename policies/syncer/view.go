@@ -12,14 +12,16 @@ import (
 	"github.com/sallyport-dev/sallyport/reviews/gitrepo"
 )
 
-// view is an access repo put together from several commits: config, trust and
-// policies of one (the base), and those documents of another that keep lets
+// view is an access repo put together from several commits: trust, config and
+// policies of some (the base), and those documents of another that keep lets
 // through. Everything is judged by loading the right view.
 type view struct {
-	config *gitrepo.Tree // sallyport.yaml and its signatures
-	base   *gitrepo.Tree // trust/ and policies/
-	docs   *gitrepo.Tree // everything else
-	// gone, when set, stands in for policies that base does not have any more.
+	trust    *gitrepo.Tree // trust/
+	config   *gitrepo.Tree // sallyport.yaml and its signatures
+	policies *gitrepo.Tree // policies/
+	docs     *gitrepo.Tree // everything else
+	audit    fs.FS         // approvals/, of the audit branch; nil: there are none
+	// gone, when set, stands in for policies that policies does not have any more.
 	gone *gitrepo.Tree
 	// keep decides about a document, and about each of its signatures, whose
 	// path it gets as well. Nil keeps all.
@@ -51,13 +53,15 @@ func (v view) tree(name string) *gitrepo.Tree {
 	switch {
 	case isConfig(name):
 		return v.config
+	case name == "trust" || inTrust(name):
+		return v.trust
 	case v.gone != nil && strings.HasPrefix(name, "policies/"):
-		if _, err := v.base.Stat(docOf(name)); errors.Is(err, fs.ErrNotExist) {
+		if _, err := v.policies.Stat(docOf(name)); errors.Is(err, fs.ErrNotExist) {
 			return v.gone
 		}
-		return v.base
+		return v.policies
 	case inBase(name):
-		return v.base
+		return v.policies
 	}
 	doc := docOf(name)
 	if v.keep != nil && reviews.KindOf(doc) != "" && !v.keep(doc, name) {
@@ -70,6 +74,12 @@ func absent(op, name string) error { return &fs.PathError{Op: op, Path: name, Er
 
 // Open implements fs.FS for files. Folders are listed with ReadDir.
 func (v view) Open(name string) (fs.File, error) {
+	if v.attestation(name) {
+		if v.audit == nil {
+			return nil, absent("open", name)
+		}
+		return v.audit.Open(name)
+	}
 	t := v.tree(name)
 	if t == nil {
 		return nil, absent("open", name)
@@ -108,6 +118,12 @@ func (v view) ID(name string) (string, error) {
 
 // Stat implements fs.StatFS.
 func (v view) Stat(name string) (fs.FileInfo, error) {
+	if v.attestation(name) {
+		if v.audit == nil {
+			return nil, absent("stat", name)
+		}
+		return fs.Stat(v.audit, name)
+	}
 	t := v.tree(name)
 	if t == nil {
 		return nil, absent("stat", name)
@@ -118,10 +134,10 @@ func (v view) Stat(name string) (fs.FileInfo, error) {
 // ReadDir implements fs.ReadDirFS.
 func (v view) ReadDir(name string) ([]fs.DirEntry, error) {
 	if name == "." {
-		return v.merged(name, v.config, v.base, v.docs)
+		return v.merged(name, v.trust, v.config, v.policies, v.docs)
 	}
 	if name == "policies" && v.gone != nil {
-		return v.merged(name, v.gone, v.base)
+		return v.merged(name, v.gone, v.policies)
 	}
 	t := v.tree(name)
 	if t == nil {
@@ -139,6 +155,9 @@ func (v view) ReadDir(name string) ([]fs.DirEntry, error) {
 	}
 	return kept, nil
 }
+
+// attestation tells whether a path is that of an attestation, which stands on the audit branch alone.
+func (v view) attestation(name string) bool { return strings.HasPrefix(name, "approvals/") }
 
 // merged lists a folder that comes from several commits: each entry from the
 // commit that it is read from.

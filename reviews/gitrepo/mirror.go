@@ -149,26 +149,48 @@ func (m *Mirror) Fetch(ctx context.Context, branch, last string) (Fetched, error
 	return Fetched{Head: head, Relation: relation}, nil
 }
 
-// fetch copies the branch's head to a reference of the mirror's own. The plus
-// sign forces only this copy; nothing that was accepted moves with it.
+// PullRequest copies what a forge keeps as the head of a pull request, which it
+// does for merged ones, too, and returns the commit.
+func (m *Mirror) PullRequest(ctx context.Context, number int) (string, error) {
+	m.network.Lock()
+	defer m.network.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, m.limit)
+	defer cancel()
+	head, err := m.fetchRef(ctx, plumbing.ReferenceName(fmt.Sprintf("refs/pull/%d/head", number)), plumbing.ReferenceName(fmt.Sprintf("refs/sallyport/pull/%d", number)))
+	if errors.Is(err, ErrNoBranch) {
+		return "", fmt.Errorf("%s has no head of pull request %d", m.Remote(), number)
+	}
+	return head, err
+}
+
+// fetch copies the branch's head to a reference of the mirror's own.
 func (m *Mirror) fetch(ctx context.Context, branch string) (string, error) {
+	head, err := m.fetchRef(ctx, plumbing.NewBranchReferenceName(branch), refSeen(branch))
+	if err != nil {
+		return "", fmt.Errorf("branch %q: %w", branch, err)
+	}
+	return head, nil
+}
+
+// fetchRef copies a reference of the remote to one of the mirror's own. The plus
+// sign forces only this copy; nothing that was accepted moves with it.
+func (m *Mirror) fetchRef(ctx context.Context, name, seen plumbing.ReferenceName) (string, error) {
 	m.objects.mu.Lock()
 	defer m.objects.mu.Unlock()
-	seen := refSeen(branch)
-	spec := config.RefSpec("+" + plumbing.NewBranchReferenceName(branch).String() + ":" + seen.String())
+	spec := config.RefSpec("+" + name.String() + ":" + seen.String())
 	err := m.origin().FetchContext(ctx, &git.FetchOptions{
 		RefSpecs: []config.RefSpec{spec}, Auth: m.auth, Tags: git.NoTags, Force: true,
 	})
 	switch {
 	case errors.Is(err, git.NoErrAlreadyUpToDate):
 	case errors.As(err, &git.NoMatchingRefSpecError{}), errors.Is(err, transport.ErrEmptyRemoteRepository):
-		return "", fmt.Errorf("branch %q of %s: %w", branch, m.Remote(), ErrNoBranch)
+		return "", fmt.Errorf("%s: %w", m.Remote(), ErrNoBranch)
 	case err != nil:
 		return "", m.remoteError("fetch from", err)
 	}
 	ref, err := m.objects.repo.Reference(seen, false)
 	if err != nil {
-		return "", fmt.Errorf("read the fetched branch %q: %w", branch, err)
+		return "", fmt.Errorf("read what was fetched as %s: %w", seen, err)
 	}
 	return ref.Hash().String(), nil
 }
@@ -189,6 +211,17 @@ func (m *Mirror) keep(branch, commit string) error {
 		return fmt.Errorf("keep commit %s: %w", commit, err)
 	}
 	return nil
+}
+
+// Last is the commit of a branch as it was last fetched, "" when it never was.
+func (m *Mirror) Last(branch string) string {
+	m.objects.mu.Lock()
+	defer m.objects.mu.Unlock()
+	ref, err := m.objects.repo.Reference(refSeen(branch), false)
+	if err != nil {
+		return ""
+	}
+	return ref.Hash().String()
 }
 
 func refSeen(branch string) plumbing.ReferenceName {

@@ -1,0 +1,292 @@
+package syncer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/sallyport-dev/sallyport/reviews"
+	"github.com/sallyport-dev/sallyport/reviews/forge"
+	"github.com/sallyport-dev/sallyport/reviews/gitrepo"
+)
+
+// attestEvery is how often sync asks the forge again about pull requests that
+// it could not attest.
+const attestEvery = 5 * time.Second
+
+// Attester lets sync take approvals in pull requests for approvals.
+type Attester struct {
+	Forge *forge.Client
+	Key   ssh.Signer // an attester key of the trust root
+}
+
+// auditBranch is the branch that holds attestations and the log of releases.
+type auditBranch struct {
+	mirror *gitrepo.Mirror
+	branch string
+	sign   ssh.Signer
+	tree   *gitrepo.Tree // nil before it was fetched, or when there is no such branch
+}
+
+func (s *Syncer) openAudit() error {
+	if s.opt.Audit.Remote == "" {
+		return nil
+	}
+	mirror, err := gitrepo.Open(filepath.Join(s.opt.StateDir, "audit.git"), s.opt.Audit.Remote, s.opt.Git)
+	if err != nil {
+		return err
+	}
+	if err := gitrepo.CheckBranch(s.opt.Audit.Branch); err != nil {
+		return err
+	}
+	s.audit = &auditBranch{mirror: mirror, branch: s.opt.Audit.Branch, sign: s.opt.Signer}
+	if last := mirror.Last(s.opt.Audit.Branch); last != "" && mirror.Has(last) {
+		return s.audit.show(last) // what is attested stays so while the remote is away
+	}
+	return nil
+}
+
+// files are those of the branch as last fetched, nil when there are none.
+func (a *auditBranch) files() fs.FS {
+	if a == nil || a.tree == nil {
+		return nil // and not a nil *gitrepo.Tree
+	}
+	return a.tree
+}
+
+func (a *auditBranch) fetch(ctx context.Context) error {
+	fetched, err := a.mirror.Fetch(ctx, a.branch, "")
+	if errors.Is(err, gitrepo.ErrNoBranch) {
+		a.tree = nil
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return a.show(fetched.Head)
+}
+
+func (a *auditBranch) show(commit string) error {
+	tree, err := treeOf(a.mirror, commit)
+	if err == nil {
+		a.tree = tree
+	}
+	return err
+}
+
+// add commits files that are not there yet.
+func (a *auditBranch) add(ctx context.Context, message string, files map[string][]byte, now time.Time) error {
+	commit, err := a.mirror.Add(ctx, gitrepo.Addition{
+		Branch: a.branch, Files: files, Message: message, Time: now,
+		Author: gitrepo.Identity{Name: "sallyport sync", Email: "sync@sallyport.invalid"},
+		Sign:   func(m []byte) ([]byte, error) { return reviews.Sign(a.sign, reviews.NamespaceGit, m) },
+	})
+	if err != nil {
+		return err
+	}
+	return a.show(commit)
+}
+
+// attest asks the forge who approved the pull requests that brought pending
+// documents, and commits what it says to the audit branch. It reports whether
+// anything was attested; the error says what was not.
+func (s *Syncer) attest(ctx context.Context, pending []reviews.Pending) (bool, error) {
+	if s.opt.Attester == nil || s.audit == nil {
+		return false, fmt.Errorf("%s waits for its pull request to be attested, and this sync does not do that: give it --forge-token and --attester-key", plural(len(pending), "document"))
+	}
+	if err := s.audit.fetch(ctx); err != nil {
+		return false, err
+	}
+	head, err := treeOf(s.mirror, s.state.Commit)
+	if err != nil {
+		return false, err
+	}
+	files := map[string][]byte{}
+	var failed []error
+	for _, p := range pending {
+		if err := s.attestOne(ctx, head, p.Path, files); err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", p.Path, err))
+		}
+	}
+	known := s.audit.files()
+	maps.DeleteFunc(files, func(name string, _ []byte) bool {
+		if known == nil {
+			return false
+		}
+		_, err := fs.Stat(known, name)
+		return err == nil // attested already, by another sync; that one counts
+	})
+	if len(files) == 0 {
+		return known != nil && s.anyAttested(known, head, pending), errors.Join(failed...)
+	}
+	if err := s.audit.add(ctx, fmt.Sprintf("audit: attest %s", plural(len(files), "document")), files, s.opt.Now()); err != nil {
+		return false, errors.Join(append(failed, err)...)
+	}
+	return true, errors.Join(failed...)
+}
+
+func (s *Syncer) anyAttested(known fs.FS, head *gitrepo.Tree, pending []reviews.Pending) bool {
+	return slices.ContainsFunc(pending, func(p reviews.Pending) bool {
+		b, err := head.ReadFile(p.Path)
+		if err != nil {
+			return false
+		}
+		_, err = fs.Stat(known, reviews.AttestationPath(digest(b)))
+		return err == nil
+	})
+}
+
+// attestOne finds the pull request that brought a document's present bytes.
+func (s *Syncer) attestOne(ctx context.Context, head *gitrepo.Tree, path string, files map[string][]byte) error {
+	b, err := head.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	at := reviews.AttestationPath(digest(b))
+	if files[at] != nil {
+		return nil // the same pull request brought it
+	}
+	brought, err := s.mirror.FirstHolding(ctx, s.state.Commit, path)
+	if err != nil {
+		return err
+	}
+	candidates, err := s.opt.Attester.Forge.MergedAs(ctx, brought.ID)
+	if err != nil {
+		return err
+	}
+	if len(candidates) == 0 { // one of several commits that a rebase made
+		since := brought.Time.Add(-24 * time.Hour)
+		all, err := s.opt.Attester.Forge.PullRequests(ctx, s.opt.Branch, since)
+		if err != nil {
+			return err
+		}
+		candidates = slices.DeleteFunc(all, func(p forge.PullRequest) bool { return !p.Merged })
+	}
+	why := errors.New("no merged pull request brought it as it stands: commit " + short(brought.ID) + " was pushed past them")
+	for _, p := range candidates {
+		statement, contents, err := s.statement(ctx, &p, path, digest(b))
+		if err != nil {
+			why = fmt.Errorf("pull request %d: %w", p.Number, err)
+			continue
+		}
+		attestation, err := reviews.Attest(*statement, contents, s.opt.Attester.Key)
+		if err != nil {
+			return err
+		}
+		for _, c := range contents {
+			files[reviews.AttestationPath(c.Digest.SHA256)] = attestation
+		}
+		return nil
+	}
+	return why
+}
+
+// statement is what the forge and the pull request's own head say. Contents are
+// those documents that the pull request brought and the branch still holds.
+func (s *Syncer) statement(ctx context.Context, p *forge.PullRequest, path, sum string) (*reviews.ForgeApproval, []reviews.Content, error) {
+	if p.Base != s.opt.Branch {
+		return nil, nil, fmt.Errorf("it went to branch %s", p.Base)
+	}
+	fetched, err := s.mirror.PullRequest(ctx, p.Number)
+	if err != nil {
+		return nil, nil, err
+	}
+	if fetched != p.Head {
+		return nil, nil, fmt.Errorf("its head is %s in git and %s in the forge: it was pushed to after the merge", short(fetched), short(p.Head))
+	}
+	tree, err := treeOf(s.mirror, fetched)
+	if err != nil {
+		return nil, nil, err
+	}
+	reviewed, err := tree.ReadFile(path)
+	if err != nil || digest(reviewed) != sum {
+		return nil, nil, errors.New("what was merged is not what was reviewed there")
+	}
+	by, err := s.opt.Attester.Forge.Contributors(ctx, p)
+	if err != nil {
+		return nil, nil, err
+	}
+	words, err := s.opt.Attester.Forge.Reviews(ctx, p.Number)
+	if err != nil {
+		return nil, nil, err
+	}
+	a := &reviews.ForgeApproval{
+		Repo: s.state.Repo, PullRequest: int64(p.Number), Base: p.Base, Head: p.Head,
+		AttestedAt: s.opt.Now().UTC().Truncate(time.Second), Contributors: []int64{}, Approvals: []reviews.AccountApproval{},
+	}
+	a.Forge, a.Repository = s.forgeOf()
+	for _, u := range by.Users {
+		a.Contributors = append(a.Contributors, u.ID)
+	}
+	refused := errors.New("nobody approved its last commit")
+	for _, w := range words {
+		if err := w.Approves(p, by); err != nil {
+			refused = err
+			continue
+		}
+		a.Approvals = append(a.Approvals, reviews.AccountApproval{ID: w.User.ID, Commit: w.Commit, At: w.Submitted.UTC().Truncate(time.Second), Bot: w.User.Bot})
+	}
+	if len(a.Approvals) == 0 {
+		return nil, nil, refused
+	}
+	contents, err := s.contents(ctx, p, tree)
+	return a, contents, err
+}
+
+// contents are the documents of a pull request that stand in the branch as they were reviewed.
+func (s *Syncer) contents(ctx context.Context, p *forge.PullRequest, reviewed *gitrepo.Tree) ([]reviews.Content, error) {
+	names, err := s.opt.Attester.Forge.Files(ctx, p.Number)
+	if err != nil {
+		return nil, err
+	}
+	head, err := treeOf(s.mirror, s.state.Commit)
+	if err != nil {
+		return nil, err
+	}
+	var list []reviews.Content
+	for _, name := range names {
+		if reviews.KindOf(name) == "" || !same(reviewed, head, name) {
+			continue
+		}
+		b, err := head.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, reviews.Content{Name: name, Digest: reviews.ContentDigest{SHA256: digest(b)}})
+	}
+	if len(list) == 0 {
+		return nil, errors.New("it changed no document that still stands as it was reviewed")
+	}
+	return list, nil
+}
+
+// forgeOf is the forge that the config in force names.
+func (s *Syncer) forgeOf() (kind, repository string) {
+	good, err := treeOf(s.mirror, s.state.Good)
+	if err != nil {
+		return "", ""
+	}
+	b, err := good.ReadFile(reviews.ConfigPath)
+	if err != nil {
+		return "", ""
+	}
+	config, err := reviews.ParseConfig(reviews.ConfigPath, b)
+	if err != nil {
+		return "", ""
+	}
+	return config.Spec.Forge.Kind, config.Spec.Forge.Repository
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
