@@ -22,7 +22,7 @@ import (
 
 const (
 	loginTimeout  = 15 * time.Second // of the target login
-	cancelTimeout = 3 * time.Second  // of one cancel request
+	cancelTimeout = 2 * time.Second  // of one cancel request
 	// checkInterval is how often the target looks whether the gateway still lives while it runs a query.
 	checkInterval = "2s"
 )
@@ -190,9 +190,9 @@ func (b *backend) cancel(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("cancel at the target: %w", err)
 	}
-	defer func() { conn.Close() }()
-	deadline, _ := ctx.Deadline()
-	conn.SetDeadline(deadline)
+	defer func() { hangUp(conn) }()
+	raw := conn
+	defer context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })()
 	if b.tls != nil {
 		if conn, err = cancelTLS(ctx, conn, b.tls); err != nil {
 			return err
