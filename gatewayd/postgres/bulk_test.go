@@ -91,8 +91,7 @@ func TestCopyInBoundedMemory(t *testing.T) {
 	w.exec(`create table app.sink (line text); create table app.seen (n bigint); grant all on app.sink, app.seen to ` + w.role + `;
 		create function app.count() returns trigger language plpgsql as $$ begin return null; end $$;
 		create trigger drop before insert on app.sink for each row execute function app.count()`)
-	size := bulk(t)
-	measure := func(name string, f func()) {
+	measure := func(name string, size int64, f func()) {
 		t.Helper()
 		start := time.Now()
 		grown := growth(f)
@@ -100,19 +99,20 @@ func TestCopyInBoundedMemory(t *testing.T) {
 			t.Errorf("%s: memory grew by %d MiB", name, grown>>20)
 		}
 	}
-	lines := func(row int64) io.Reader {
+	size := bulk(t)
+	lines := func(row, size int64) io.Reader {
 		return &pattern{line: append(bytes.Repeat([]byte("x"), int(row)-1), '\n'), left: size}
 	}
 	c := w.connect()
-	measure("in, small messages", func() {
-		if tag, err := c.CopyFrom(t.Context(), lines(64<<10), "copy app.sink from stdin"); err != nil {
+	measure("in, small messages", size/4, func() {
+		if tag, err := c.CopyFrom(t.Context(), lines(64<<10, size/4), "copy app.sink from stdin"); err != nil {
 			t.Errorf("%v, %v", tag, err)
 		}
 	})
-	measure("in, one message", func() {
+	measure("in, one message", size, func() {
 		r := w.raw()
 		r.send(query("copy app.sink from stdin"), binary.BigEndian.AppendUint32([]byte{'d'}, uint32(4+size)))
-		if _, err := io.Copy(r.conn, lines(1<<20)); err != nil {
+		if _, err := io.Copy(r.conn, lines(1<<20, size)); err != nil {
 			t.Error(err)
 		}
 		r.send(message('c', nil))
@@ -120,14 +120,30 @@ func TestCopyInBoundedMemory(t *testing.T) {
 			t.Errorf("%s", got)
 		}
 	})
-	for _, row := range []int64{16 << 10, 4 << 20} { // one message each
-		measure(fmt.Sprintf("out, rows of %d KiB", row>>10), func() {
+	for row, size := range map[int64]int64{16 << 10: size / 4, 4 << 20: size} { // each row is one message
+		measure(fmt.Sprintf("out, rows of %d KiB", row>>10), size, func() {
 			out := &counter{}
 			_, err := c.CopyTo(t.Context(), out, fmt.Sprintf("copy (select repeat('x', %d) from generate_series(1, %d)) to stdout", row-1, size/row))
 			if err != nil || out.n != size {
 				t.Errorf("%v, %d bytes of %d", err, out.n, size)
 			}
 		})
+	}
+}
+
+// A long message that must be understood is held, once where it was read and once
+// where it is sent; the client in this process holds it twice too.
+func TestALongParameterInBoundedMemory(t *testing.T) {
+	c := newWorld(t, variant{}).connect()
+	const size = 64 << 20
+	long := bytes.Repeat([]byte("x"), size)
+	grown := growth(func() {
+		if r := c.ExecParams(t.Context(), "select length($1::text)", [][]byte{long}, nil, nil, nil).Read(); r.Err != nil || string(r.Rows[0][0]) != fmt.Sprint(size) {
+			t.Errorf("a parameter of %d bytes: %v", size, r.Err)
+		}
+	})
+	if t.Logf("a parameter of %d MiB: memory grew by %d MiB", size>>20, grown>>20); grown > 6*size {
+		t.Errorf("a parameter of %d MiB: memory grew by %d MiB", size>>20, grown>>20)
 	}
 }
 

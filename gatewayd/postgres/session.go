@@ -155,7 +155,7 @@ func (s *session) finish(err error, relayed chan struct{}) {
 	if f := s.lastWords(err); f != nil && !fatal {
 		s.writer.say(f)
 	}
-	hangUp(s.client)
+	partWith(s.client)
 	if problem := <-cancelled; problem != nil {
 		s.log.Warn("the target took no cancel request", "error", problem)
 	}
@@ -189,6 +189,16 @@ func (s *session) endBackend(deadline time.Time) error {
 		hangUp(s.back.conn)
 	}
 	return err
+}
+
+// partWith closes a client's connection. What the client still sends is read for
+// a moment: a connection closed with unread bytes is reset, and its last words may be lost.
+func partWith(conn net.Conn) {
+	conn.SetDeadline(time.Now().Add(goodbyeTimeout / 2))
+	if half, ok := conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		io.Copy(io.Discard, conn)
+	}
+	hangUp(conn)
 }
 
 // hangUp closes a connection. The farewell of TLS may not hold that up, as it
@@ -322,41 +332,55 @@ func (s *session) watch() (end func()) {
 // never lands inside another one.
 type writer struct {
 	conn   net.Conn
-	quiet  atomic.Bool // nothing more goes to the client but last words
+	quiet  atomic.Bool // nothing more goes to the client but the rest of a message, and last words
 	mu     sync.Mutex
-	broken bool // a message was written in part
+	within chan struct{} // closed when the message of which a part was written is whole; nil between messages
+	broken bool          // a write failed
 }
 
 // write sends whole messages, or, with more still to come, a part of one.
 func (w *writer) write(b []byte, more bool) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.quiet.Load() {
+	if w.broken || w.quiet.Load() && w.within == nil {
 		return nil
 	}
-	if _, err := w.conn.Write(b); err != nil {
-		w.broken = true
-		if w.quiet.Load() {
-			return nil
-		}
+	if w.within == nil {
+		w.within = make(chan struct{})
+	}
+	_, err := w.conn.Write(b)
+	w.broken = err != nil
+	if !more || w.broken {
+		close(w.within)
+		w.within = nil
+	}
+	if err != nil && !w.quiet.Load() {
 		return fmt.Errorf("%w: %w", errClientGone, err)
 	}
-	w.broken = more
 	return nil
 }
 
-// hush stops the stream; a write in progress gets a moment to end.
+// hush stops the stream; a message in progress gets a moment to end.
 func (w *writer) hush() {
 	if !w.quiet.Swap(true) {
 		w.conn.SetWriteDeadline(time.Now().Add(goodbyeTimeout / 2))
 	}
 }
 
-// say tells the client why its session ends.
+// say tells the client why its session ends, once the message in progress is whole.
 func (w *writer) say(f *failure) {
 	w.mu.Lock()
+	within := w.within
+	w.mu.Unlock()
+	if within != nil {
+		select {
+		case <-within:
+		case <-time.After(goodbyeTimeout / 2):
+		}
+	}
+	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.broken {
+	if w.broken || w.within != nil {
 		return
 	}
 	w.conn.SetWriteDeadline(time.Now().Add(goodbyeTimeout))

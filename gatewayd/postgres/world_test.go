@@ -64,6 +64,7 @@ type world struct {
 	releases string
 	files    fstest.MapFS
 	sequence int64
+	stop     func() // ends Serve, as SIGTERM does
 
 	mu        sync.Mutex
 	summaries []record.Summary
@@ -268,6 +269,7 @@ func (w *world) start(c variant, key ed25519.PrivateKey, reference string) {
 	}
 	w.address = listener.Addr().String()
 	ctx, stop := context.WithCancel(context.Background())
+	w.stop = stop
 	done := make(chan error, 1)
 	go func() {
 		done <- Serve(ctx, listener, Options{Gateway: w.gateway, AllowPlain: true, Log: log, StartupTimeout: c.startup,
