@@ -358,7 +358,6 @@ func (s *session) bind(f frame) error {
 	if err != nil {
 		return err
 	}
-	raw := append([]byte(nil), f.raw...)
 	st, err := s.lookup(m.PreparedStatement)
 	if err != nil {
 		return err
@@ -373,7 +372,7 @@ func (s *session) bind(f frame) error {
 	p.parameters = s.recordable(m, st)
 	e := &entry{kind: 'B', statement: st, understood: st.understood, portal: p}
 	e.undo = s.notePortal(m.DestinationPortal, p)
-	s.send(e, raw)
+	s.send(e, f.raw)
 	return nil
 }
 
@@ -405,7 +404,6 @@ func (s *session) execute(f frame) error {
 	if err != nil {
 		return err
 	}
-	raw := append([]byte(nil), f.raw...)
 	p, err := s.lookupPortal(name)
 	if err != nil {
 		return err
@@ -430,7 +428,7 @@ func (s *session) execute(f frame) error {
 	p.statement.recorded, s.durable = true, false
 	e := &entry{kind: 'E', command: command, statement: p.statement, understood: understood, portal: p,
 		parts: understood.Parts, shifts: s.shifts(understood.Parts)}
-	s.send(e, raw)
+	s.send(e, f.raw)
 	return s.awaitCopy(e)
 }
 
@@ -440,7 +438,6 @@ func (s *session) describe(f frame) error {
 	if err != nil {
 		return err
 	}
-	raw := append([]byte(nil), f.raw...)
 	e := &entry{kind: 'D'}
 	if t.kind == 'S' {
 		e.statement, err = s.lookup(t.name)
@@ -453,7 +450,7 @@ func (s *session) describe(f frame) error {
 	if e.statement != nil {
 		e.understood = e.statement.understood
 	}
-	s.send(e, raw)
+	s.send(e, f.raw)
 	return nil
 }
 
@@ -626,23 +623,25 @@ func (s *session) recordable(m *pgproto3.Bind, st *statement) []string {
 	out := make([]string, len(m.Parameters))
 	for i, value := range m.Parameters {
 		text := "NULL"
-		if value != nil {
-			text = readable(value, formatOf(m.ParameterFormatCodes, i), typeOf(types, i))
+		format, oid := formatOf(m.ParameterFormatCodes, i), typeOf(types, i)
+		switch {
+		case value == nil:
+		case sensitive[i+1]:
+			text = s.server.options.Digest(readable(value, format, oid))
+		case len(value) > parameterLimit:
+			text = clip(readable(value[:parameterLimit], format, oid), len(value))
+		default:
+			text = readable(value, format, oid)
 		}
-		if sensitive[i+1] && value != nil {
-			text = s.server.options.Digest(text)
-		}
-		out[i] = clip(text)
+		out[i] = text
 	}
 	return out
 }
 
+// parameterLimit is how much of a parameter is recorded, in bytes.
 const parameterLimit = 4 << 10
 
-// clip bounds a recorded parameter.
-func clip(s string) string {
-	if len(s) <= parameterLimit {
-		return s
-	}
-	return strings.ToValidUTF8(s[:parameterLimit], "") + fmt.Sprintf("… (%d bytes)", len(s))
+// clip bounds a recorded parameter, which was of n bytes.
+func clip(s string, n int) string {
+	return strings.ToValidUTF8(s[:min(parameterLimit, len(s))], "") + fmt.Sprintf("… (%d bytes)", n)
 }

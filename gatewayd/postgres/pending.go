@@ -36,8 +36,18 @@ type entry struct {
 
 // answer collects what a query of the gateway's own returns.
 type answer struct {
-	rows [][]string
-	err  *pgproto3.ErrorResponse
+	shared bool // the query is in a group of the client's, which its failure fails
+	rows   [][]string
+	err    *pgproto3.ErrorResponse
+}
+
+// stopped is why the query was stopped by what the client wanted: a cancel
+// request or a timeout that it set. nil when it was not.
+func (a *answer) stopped() *failure {
+	if a.err == nil || a.err.Code != "57014" && a.err.Code != "55P03" {
+		return nil
+	}
+	return &failure{code: a.err.Code, message: a.err.Message}
 }
 
 // statement is a prepared statement of the extended protocol.

@@ -341,6 +341,9 @@ func (s *session) failed(e *entry, f frame) error {
 	final := m.Severity == "FATAL" || m.SeverityUnlocalized == "FATAL" || m.SeverityUnlocalized == "PANIC"
 	if e != nil && e.answer != nil {
 		e.answer.err = m
+		if e.answer.shared && e.answer.stopped() != nil {
+			s.forward(encode(nil, e.answer.stopped().response("ERROR")))
+		}
 		s.fail()
 		return nil
 	}

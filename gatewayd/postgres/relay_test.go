@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgproto3/v2"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/sallyport-dev/sallyport/internal/peers"
@@ -42,18 +41,6 @@ func TestCopyBothWays(t *testing.T) {
 type failingReader struct{}
 
 func (failingReader) Read([]byte) (int, error) { return 0, io.ErrNoProgress }
-
-func TestCopyThatIsDeniedNeverBegins(t *testing.T) {
-	w := newWorld(t, variant{})
-	r := w.raw()
-	r.send(query("copy vault.keys from stdin"), message('d', []byte("1\tx\n")), message('c', nil), query("select 1"))
-	if got := r.kinds(2); got != "EZTDCZ" {
-		t.Errorf("%s", got)
-	}
-	if got := w.one("select count(*) from vault.keys"); got != "0" {
-		t.Error("rows were written")
-	}
-}
 
 func TestCopyInAPipelineAndWithWrongMessages(t *testing.T) {
 	w := newWorld(t, variant{})
@@ -95,17 +82,6 @@ func TestLongValuesBothWays(t *testing.T) {
 	}
 	if got := w.one("select length(status) from app.orders where id = 8001"); got != fmt.Sprint(len(long)) {
 		t.Errorf("%s bytes arrived", got)
-	}
-}
-
-func TestPartialFetchAndManyPortals(t *testing.T) {
-	w := newWorld(t, variant{})
-	r := w.raw()
-	part := func(portal string) []byte { return encode(nil, &pgproto3.Execute{Portal: portal, MaxRows: 2}) }
-	r.send(query("begin"), parse("s", "select generate_series(1, 5)"), bind("a", "s"), bind("b", "s"),
-		part("a"), part("b"), part("a"), part("a"), flushMessage, synced(), part("b"), synced(), query("commit"), part("b"), synced())
-	if got := r.kinds(5); got != "CZ122DDsDDsDDsDCZDDsZCZEZ" {
-		t.Errorf("%s", got)
 	}
 }
 

@@ -148,6 +148,9 @@ func (s *session) refresh(catalog bool) error {
 		return err
 	}
 	for _, q := range append(questions, hidden) {
+		if f := q.stopped(); f != nil {
+			return f
+		}
 		if q.err != nil || len(q.rows) == 0 && q != hidden {
 			s.core.Cut("catalog_unavailable", "the target's schema could not be read")
 			return q.problem()
@@ -176,7 +179,7 @@ func (s *session) ask(sql string, parameters ...string) *answer {
 	if !s.open {
 		s.ownGroup = true
 	}
-	a := &answer{}
+	a := &answer{shared: !s.ownGroup}
 	name := s.poison + "_own"
 	bind := &pgproto3.Bind{DestinationPortal: name, PreparedStatement: name}
 	for _, p := range parameters {

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"container/list"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -13,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -57,6 +59,7 @@ const (
 type server struct {
 	options Options
 	guards  *lru.Cache[string, *guard]
+	waiting waitingRoom
 
 	mu       sync.Mutex
 	sessions map[uint32]*cancellable // by the pid that the client was told; guarded by mu
@@ -121,7 +124,10 @@ func newServer(o Options) (*server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
-	return &server{options: o, guards: guards, sessions: map[uint32]*cancellable{}}, nil
+	return &server{
+		options: o, guards: guards, sessions: map[uint32]*cancellable{},
+		waiting: waitingRoom{log: o.Log, sources: map[netip.Prefix]*list.List{}},
+	}, nil
 }
 
 // processDigest is a keyed digest whose key nobody learns.
@@ -145,6 +151,8 @@ func (v *server) accept(ctx context.Context, conn net.Conn) {
 	}()
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
+	leave := v.waiting.enter(conn)
+	defer leave()
 	deadlineIn(conn, v.options.StartupTimeout)
 	o := &opening{conn: conn, config: v.options.TLS,
 		plainOK: v.options.AllowPlain && isLoopback(conn.LocalAddr()) && isLoopback(conn.RemoteAddr())}
@@ -153,14 +161,16 @@ func (v *server) accept(ctx context.Context, conn net.Conn) {
 	case err != nil:
 		v.options.Log.Debug("startup ended", "remote", conn.RemoteAddr().String(), "error", err)
 	case cancel != nil:
+		leave()
 		v.cancel(cancel)
 	default:
-		v.open(ctx, o, st, stop)
+		v.open(ctx, o, st, func() bool { leave(); return stop() })
 	}
 }
 
-// open logs a client in and runs its session.
-func (v *server) open(ctx context.Context, o *opening, st *startup, disarm func() bool) {
+// open logs a client in and runs its session. loggedIn lifts what bounds a
+// login, and reports false when the end of ctx has already come.
+func (v *server) open(ctx context.Context, o *opening, st *startup, loggedIn func() bool) {
 	settings, f := st.settings()
 	if f != nil {
 		o.refuse(f)
@@ -189,7 +199,7 @@ func (v *server) open(ctx context.Context, o *opening, st *startup, disarm func(
 		o.refuse(&failure{code: "28000", message: err.Error()})
 		return
 	}
-	if !disarm() { // the end of ctx has already come
+	if !loggedIn() {
 		core.Cut("drained", "the gateway is shutting down; connect again")
 	}
 	drain := context.AfterFunc(ctx, func() { core.Cut("drained", "the gateway is shutting down; connect again") })
@@ -256,6 +266,7 @@ func (v *server) newSession(core *gatewayd.Session, client net.Conn, back *backe
 		scope: sqlguard.Scope{Prepared: map[string]sqlguard.PreparedEffects{}},
 	}
 	s.changed = sync.NewCond(&s.mu)
+	s.life, s.die = context.WithCancel(core.Context())
 	return s
 }
 
@@ -305,7 +316,7 @@ func (v *server) cancel(r *cancelRequest) {
 	if !s.busy() {
 		return
 	}
-	if err := s.back.cancel(s.core.Context()); err != nil {
+	if err := s.back.cancel(s.life); err != nil {
 		s.log.Warn("cancel", "error", err)
 	}
 }

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -45,6 +46,9 @@ type session struct {
 	// sending is held while a cancel request is on its way, so that it cannot hit the next query.
 	sending sync.Mutex
 
+	life context.Context // ends when the session begins to end
+	die  context.CancelFunc
+
 	// Owned by the goroutine that reads the target.
 	reply []byte // not yet written to the client
 	text  []byte // rows, as recorded, not yet in the journal
@@ -81,7 +85,7 @@ type column struct {
 
 const (
 	goodbyeTimeout = time.Second     // for the last words to the client
-	goneTimeout    = 5 * time.Second // for the target to end a backend
+	endTimeout     = 3 * time.Second // for the target to stop what it runs and to end the backend, all together
 )
 
 var (
@@ -134,9 +138,12 @@ func (s *session) interrupt() {
 	s.mu.Unlock()
 }
 
-// finish ends what runs at the target, says why to the client, and closes the session's record.
+// finish ends what runs at the target, says why to the client, and closes the
+// session's record. A target that hangs delays it by endTimeout, and the client not at all.
 func (s *session) finish(err error, relayed chan struct{}) {
 	s.interrupt()
+	s.die()
+	deadline := time.Now().Add(endTimeout)
 	s.mu.Lock()
 	over, fatal := s.over, s.fatal
 	s.mu.Unlock()
@@ -144,16 +151,16 @@ func (s *session) finish(err error, relayed chan struct{}) {
 		err = over
 	}
 	cancelled := make(chan error, 1)
-	go func() { cancelled <- s.endBackend() }()
+	go func() { cancelled <- s.endBackend(deadline) }()
 	if f := s.lastWords(err); f != nil && !fatal {
 		s.writer.say(f)
 	}
-	s.client.Close()
+	partWith(s.client)
 	if problem := <-cancelled; problem != nil {
 		s.log.Warn("the target took no cancel request", "error", problem)
 	}
 	<-relayed
-	s.back.conn.Close()
+	hangUp(s.back.conn)
 	s.settleCommands()
 	if errors.Is(err, errTerminated) || errors.Is(err, errClientGone) {
 		err = nil
@@ -164,21 +171,44 @@ func (s *session) finish(err error, relayed chan struct{}) {
 }
 
 // endBackend cancels what the target runs and asks it to end the connection.
-func (s *session) endBackend() error {
-	s.back.conn.SetReadDeadline(time.Now().Add(goneTimeout))
+// The relay sees that it did, or the deadline.
+func (s *session) endBackend(deadline time.Time) error {
+	s.back.conn.SetReadDeadline(deadline)
 	var err error
 	if s.busy() {
+		ctx, stop := context.WithDeadline(context.Background(), deadline)
 		s.sending.Lock()
-		err = s.back.cancel(context.Background())
+		err = s.back.cancel(ctx)
 		s.sending.Unlock()
+		stop()
 	}
 	s.back.conn.SetWriteDeadline(time.Now().Add(goodbyeTimeout))
 	if s.midFrame {
-		s.back.conn.Close()
+		hangUp(s.back.conn)
 	} else if _, err := s.back.conn.Write(terminateMessage); err != nil {
-		s.back.conn.Close()
+		hangUp(s.back.conn)
 	}
 	return err
+}
+
+// partWith closes a client's connection. What the client still sends is read for
+// a moment: a connection closed with unread bytes is reset, and its last words may be lost.
+func partWith(conn net.Conn) {
+	conn.SetDeadline(time.Now().Add(goodbyeTimeout / 2))
+	if half, ok := conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		io.Copy(io.Discard, conn)
+	}
+	hangUp(conn)
+}
+
+// hangUp closes a connection. The farewell of TLS may not hold that up, as it
+// would for 5 s when the other side takes nothing.
+func hangUp(conn net.Conn) {
+	if secured, ok := conn.(*tls.Conn); ok {
+		stop := time.AfterFunc(goodbyeTimeout, func() { secured.NetConn().Close() })
+		defer stop.Stop()
+	}
+	conn.Close()
 }
 
 // lastWords is what the client is told when the session ends; nil when it knows.
@@ -302,41 +332,55 @@ func (s *session) watch() (end func()) {
 // never lands inside another one.
 type writer struct {
 	conn   net.Conn
-	quiet  atomic.Bool // nothing more goes to the client but last words
+	quiet  atomic.Bool // nothing more goes to the client but the rest of a message, and last words
 	mu     sync.Mutex
-	broken bool // a message was written in part
+	within chan struct{} // closed when the message of which a part was written is whole; nil between messages
+	broken bool          // a write failed
 }
 
 // write sends whole messages, or, with more still to come, a part of one.
 func (w *writer) write(b []byte, more bool) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.quiet.Load() {
+	if w.broken || w.quiet.Load() && w.within == nil {
 		return nil
 	}
-	if _, err := w.conn.Write(b); err != nil {
-		w.broken = true
-		if w.quiet.Load() {
-			return nil
-		}
+	if w.within == nil {
+		w.within = make(chan struct{})
+	}
+	_, err := w.conn.Write(b)
+	w.broken = err != nil
+	if !more || w.broken {
+		close(w.within)
+		w.within = nil
+	}
+	if err != nil && !w.quiet.Load() {
 		return fmt.Errorf("%w: %w", errClientGone, err)
 	}
-	w.broken = more
 	return nil
 }
 
-// hush stops the stream; a write in progress gets a moment to end.
+// hush stops the stream; a message in progress gets a moment to end.
 func (w *writer) hush() {
 	if !w.quiet.Swap(true) {
 		w.conn.SetWriteDeadline(time.Now().Add(goodbyeTimeout / 2))
 	}
 }
 
-// say tells the client why its session ends.
+// say tells the client why its session ends, once the message in progress is whole.
 func (w *writer) say(f *failure) {
 	w.mu.Lock()
+	within := w.within
+	w.mu.Unlock()
+	if within != nil {
+		select {
+		case <-within:
+		case <-time.After(goodbyeTimeout / 2):
+		}
+	}
+	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.broken {
+	if w.broken || w.within != nil {
 		return
 	}
 	w.conn.SetWriteDeadline(time.Now().Add(goodbyeTimeout))

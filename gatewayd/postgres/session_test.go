@@ -2,12 +2,9 @@ package postgres
 
 import (
 	"bytes"
-	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strings"
 	"testing"
@@ -88,168 +85,9 @@ func TestAFailedParseDoesNotLendItsDecision(t *testing.T) {
 	}
 }
 
-func TestUnsupportedMessagesAreDeniedInStep(t *testing.T) {
-	w := newWorld(t, variant{})
-	r := w.raw()
-	for _, kind := range []byte{'F', 'z', 'p'} {
-		r.send(message(kind, []byte{0, 0, 0, 1, 0, 0, 0, 0, 0, 0}))
-		if got := r.kinds(1); got != "EZ" {
-			t.Errorf("%q: %s", kind, got)
-		}
-	}
-	r.send(query("select 1"))
-	if got := r.kinds(1); got != "TDCZ" {
-		t.Errorf("out of step: %s", got)
-	}
-}
-
-func TestManyGroupsWithDenialsStayInStep(t *testing.T) {
-	w := newWorld(t, variant{})
-	r := w.raw()
-	var all []byte
-	want := ""
-	for i := range 300 {
-		text := "select 1"
-		if i%7 == 0 {
-			text = "drop table vault.keys"
-			want += "EZ"
-		} else {
-			want += "12DCZ"
-		}
-		all = append(all, bytes.Join([][]byte{parse("", text), bind("", ""), execute(""), synced()}, nil)...)
-	}
-	go r.conn.Write(all)
-	if got := r.kinds(300); got != want {
-		t.Errorf("answers differ:\n%s\n%s", got, want)
-	}
-}
-
-// Hostile bytes.
-
-func TestHostileFramesEndOnlyTheirOwnSession(t *testing.T) {
-	w := newWorld(t, variant{})
-	other := w.connect()
-	bad := encode(nil, &pgproto3.Bind{Parameters: [][]byte{[]byte("abcd")}})
-	binary.BigEndian.PutUint32(bad[bytes.Index(bad, []byte("abcd"))-4:], 0xfffffffe)
-	for name, b := range map[string][]byte{
-		"2 GiB":               {'Q', 0x7f, 0xff, 0xff, 0xff},
-		"length 3":            {'Q', 0, 0, 0, 3},
-		"Bind with length -2": append(parse("", "select $1::text"), bad...),
-		"no NUL":              message('Q', []byte("select 1")),
-		"embedded NUL":        message('Q', []byte("select 1\x00;drop table x\x00")),
-	} {
-		r := w.raw()
-		r.send(b)
-		answer, _ := io.ReadAll(r.conn)
-		if !bytes.Contains(answer, []byte("C08P01")) {
-			t.Errorf("%s: %q", name, answer)
-		}
-		if got := run(t, other, "select 1"); got != "1" {
-			t.Errorf("%s: the other session got %q", name, got)
-		}
-	}
-}
-
-func TestStartupAttacks(t *testing.T) {
-	w := newWorld(t, variant{startup: 300 * time.Millisecond})
-	ssl := []byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}
-	login := startupFrame(version30, "user", "agent:etl", "database", "orders-db")
-	for name, b := range map[string][]byte{
-		"nothing":                 nil,
-		"half a startup":          login[:9],
-		"bytes behind SSLRequest": append(bytes.Clone(ssl), login...),
-		"20,000 bytes":            binary.BigEndian.AppendUint32(nil, 20000),
-		"4.0":                     startupFrame(4<<16, "user", "u"),
-		"2.0":                     startupFrame(2<<16, "user", "u"),
-		"replication":             startupFrame(version30, "user", "u", "replication", "database"),
-		"role":                    startupFrame(version30, "user", "u", "options", "-c role=postgres"),
-	} {
-		conn, err := net.Dial("tcp", w.address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		deadlineIn(conn, 5*time.Second)
-		conn.Write(b)
-		answer, err := io.ReadAll(conn)
-		if errors.Is(err, context.DeadlineExceeded) || errors.As(err, new(interface{ Timeout() bool })) && isTimeout(err) {
-			t.Errorf("%s: the connection was left open", name)
-		}
-		if bytes.Contains(answer, []byte{'R', 0, 0, 0, 8}) {
-			t.Errorf("%s: was asked for a password or let in: %q", name, answer)
-		}
-		conn.Close()
-	}
-	if got := w.backends(); got != "0" {
-		t.Errorf("%s connections reached the target", got)
-	}
-}
-
 func isTimeout(err error) bool {
 	var n net.Error
 	return errors.As(err, &n) && n.Timeout()
-}
-
-func TestDirectTLSNeedsItsProtocolName(t *testing.T) {
-	w := newWorld(t, variant{})
-	for _, protocols := range [][]string{nil, {"h2"}, {"postgresql"}} {
-		conn, err := tls.Dial("tcp", w.address, &tls.Config{InsecureSkipVerify: true, NextProtos: protocols})
-		if err != nil {
-			if len(protocols) == 1 && protocols[0] == "postgresql" {
-				t.Error(err)
-			}
-			continue
-		}
-		deadlineIn(conn, 5*time.Second)
-		conn.Write(startupFrame(version30, "user", "agent:etl", "database", "orders-db"))
-		answer := make([]byte, 9)
-		_, err = io.ReadFull(conn, answer)
-		if wanted := len(protocols) == 1 && protocols[0] == "postgresql"; wanted != (err == nil && answer[0] == 'R') {
-			t.Errorf("ALPN %q: %q, %v", protocols, answer, err)
-		}
-		conn.Close()
-	}
-}
-
-func TestNewerProtocolsAreNegotiated(t *testing.T) {
-	w := newWorld(t, variant{})
-	conn, err := net.Dial("tcp", w.address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	deadlineIn(conn, 5*time.Second)
-	conn.Write([]byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30}) // GSSENCRequest
-	answer := make([]byte, 1)
-	if io.ReadFull(conn, answer); answer[0] != 'N' {
-		t.Fatalf("GSSENCRequest: %q", answer)
-	}
-	conn.Write(startupFrame(3<<16|9999, "user", "agent:etl", "database", "orders-db", "_pq_.grease", "x"))
-	in := newFrameReader(conn, maxFrame)
-	f, err := in.next()
-	if err != nil || f.kind != 'v' || !bytes.Contains(f.body(), []byte("_pq_.grease")) {
-		t.Fatalf("%q, %v", f.raw, err)
-	}
-	c := w.config()
-	c.MaxProtocolVersion = "3.2"
-	pg, err := pgconn.ConnectConfig(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := len(pg.SecretKey()); got != 32 {
-		t.Errorf("a cancel key of %d bytes", got)
-	}
-	pg.Close(t.Context())
-}
-
-func TestOneBytePerPacket(t *testing.T) {
-	w := newWorld(t, variant{})
-	r := w.raw()
-	for _, b := range bytes.Join([][]byte{parse("", "select 7 as x"), bind("", ""), execute(""), synced(), query("select 8")}, nil) {
-		r.conn.Write([]byte{b})
-	}
-	if got := r.kinds(2); got != "12DCZTDCZ" {
-		t.Errorf("%s", got)
-	}
 }
 
 // Logins.
@@ -319,78 +157,7 @@ func TestTargetsThatCannotBeUsed(t *testing.T) {
 	}
 }
 
-func TestNothingIsForwardedWithoutARecording(t *testing.T) {
-	w := newWorld(t, variant{})
-	c := w.connect()
-	run(t, c, "select 1")
-	w.journal.Close()
-	if _, err := try(t, c, "insert into app.orders values (2000, 1, 'unrecorded')"); err == nil {
-		t.Error("a statement ran without a recording")
-	}
-	if got := w.one("select count(*) from app.orders where id = 2000"); got != "0" {
-		t.Error("the statement reached the target")
-	}
-	if _, err := pgconn.ConnectConfig(t.Context(), w.config()); err == nil {
-		t.Error("a session was opened without a recording")
-	}
-}
-
 // Cancelling and cutting.
-
-func TestCancel(t *testing.T) {
-	w := newWorld(t, variant{})
-	for _, direct := range []bool{false, true} {
-		config := w.config()
-		if direct {
-			config.TLSConfig = nil
-		}
-		c, err := pgconn.ConnectConfig(t.Context(), config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close(t.Context())
-		go func() {
-			until(t, "the sleep runs", func() bool { return w.sleeping() == "1" })
-			cancelWith(t, w, c.PID(), []byte{1, 2, 3, 4}) // no key of anybody's
-			c.CancelRequest(t.Context())
-		}()
-		_, err = try(t, c, "select pg_sleep(30)")
-		sqlstate(t, err, "57014")
-		if got := run(t, c, "select 2"); got != "2" {
-			t.Errorf("%q", got)
-		}
-	}
-}
-
-func TestCancelWithAWrongKey(t *testing.T) {
-	w := newWorld(t, variant{})
-	c, other := w.connect(), w.connect()
-	done := make(chan error, 1)
-	go func() {
-		_, err := try(t, c, "select pg_sleep(1)")
-		done <- err
-	}()
-	until(t, "the sleep runs", func() bool { return w.sleeping() == "1" })
-	cancelWith(t, w, c.PID(), other.SecretKey())
-	cancelWith(t, w, c.PID(), nil)
-	if err := <-done; err != nil {
-		t.Errorf("cancelled: %v", err)
-	}
-}
-
-func cancelWith(t testing.TB, w *world, pid uint32, key []byte) {
-	conn, err := net.Dial("tcp", w.address)
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	defer conn.Close()
-	deadlineIn(conn, 5*time.Second)
-	b := binary.BigEndian.AppendUint32(nil, uint32(12+len(key)))
-	b = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(b, codeCancel), pid)
-	conn.Write(append(b, key...))
-	io.ReadAll(conn)
-}
 
 func (w *world) sleeping() string {
 	return w.one("select count(*) from pg_stat_activity where usename = '" + w.role + "' and state = 'active' and query like '%pg_sleep%'")
@@ -442,25 +209,6 @@ func TestTheRowLimitCuts(t *testing.T) {
 	if message := sqlstate(t, err, "57P01"); !strings.Contains(message, "row_limit") {
 		t.Errorf("%q", message)
 	}
-}
-
-func TestADeadClientEndsItsQuery(t *testing.T) {
-	w := newWorld(t, variant{})
-	r := w.raw()
-	r.send(query("select pg_sleep(60)"))
-	until(t, "the sleep runs", func() bool { return w.sleeping() == "1" })
-	r.conn.Close()
-	until(t, "the backend is gone", func() bool { return w.backends() == "0" })
-}
-
-// A statement that waits behind one which shifts the scope keeps nobody from noticing.
-func TestAClientThatDiesWhileItsPipelineWaits(t *testing.T) {
-	w := newWorld(t, variant{})
-	r := w.raw()
-	r.send(query("create temp table x as select 1 as a from pg_sleep(60)"), query("select 1"))
-	until(t, "the sleep runs", func() bool { return w.sleeping() == "1" })
-	r.conn.Close()
-	until(t, "the backend is gone", func() bool { return w.backends() == "0" })
 }
 
 func TestATargetThatDies(t *testing.T) {

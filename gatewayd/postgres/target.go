@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"strings"
@@ -22,9 +23,9 @@ import (
 
 const (
 	loginTimeout  = 15 * time.Second // of the target login
-	cancelTimeout = 3 * time.Second  // of one cancel request
+	cancelTimeout = 2 * time.Second  // of one cancel request
 	// checkInterval is how often the target looks whether the gateway still lives while it runs a query.
-	checkInterval = "2s"
+	checkInterval = "1s"
 )
 
 // backend is a logged-in connection to a target.
@@ -55,13 +56,17 @@ func (e *LoginError) Unwrap() error { return e.Cause }
 func login(ctx context.Context, doc *reviews.Connection, secret credential.Secret, settings map[string]string) (*backend, error) {
 	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
 	defer cancel()
-	conn, err := connect(ctx, doc, secret, settings)
+	// In the startup packet it outlives DISCARD ALL. Not every platform of the target has it; without it a dead gateway's query ends later.
+	watched := maps.Clone(settings)
+	watched["client_connection_check_interval"] = checkInterval
+	conn, err := connect(ctx, doc, secret, watched)
+	if refused := (*pgconn.PgError)(nil); errors.As(err, &refused) && refused.Code == "22023" {
+		conn, err = connect(ctx, doc, secret, settings)
+	}
 	if err != nil {
 		return nil, loginError(doc.Metadata.Name, err)
 	}
 	b := &backend{}
-	// Not every platform of the target has it; without it a dead gateway's query ends later.
-	conn.Exec(ctx, "set client_connection_check_interval = '"+checkInterval+"'").ReadAll()
 	b.warning = roleWarning(ctx, conn)
 	if err := conn.SyncConn(ctx); err != nil {
 		conn.Close(ctx)
@@ -106,6 +111,7 @@ func connect(ctx context.Context, doc *reviews.Connection, secret credential.Sec
 	config.KerberosSrvName, config.KerberosSpn = "", ""
 	config.MaxProtocolMessageBodyLen = 64 << 20
 	config.RuntimeParams = settings
+	config.DialFunc = (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 4}}).DialContext
 	if config.TLSConfig, err = targetTLS(t); err != nil {
 		return nil, err
 	}
@@ -190,9 +196,9 @@ func (b *backend) cancel(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("cancel at the target: %w", err)
 	}
-	defer func() { conn.Close() }()
-	deadline, _ := ctx.Deadline()
-	conn.SetDeadline(deadline)
+	defer func() { hangUp(conn) }()
+	raw := conn
+	defer context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })()
 	if b.tls != nil {
 		if conn, err = cancelTLS(ctx, conn, b.tls); err != nil {
 			return err

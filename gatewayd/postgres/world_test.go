@@ -64,6 +64,7 @@ type world struct {
 	releases string
 	files    fstest.MapFS
 	sequence int64
+	stop     func() // ends Serve, as SIGTERM does
 
 	mu        sync.Mutex
 	summaries []record.Summary
@@ -86,11 +87,19 @@ type variant struct {
 	verbs       string
 	startup     time.Duration
 	rows        int
+	target      *peers.PostgresServer // instead of the shared one
+	port        int                   // where the gateway finds the target, instead of its own port
 }
 
 func newWorld(t testing.TB, c variant) *world {
 	t.Helper()
-	w := &world{t: t, target: peers.SharedPostgres(t), secret: "canary-" + strings.ToLower(rand.Text()), keys: map[string]ssh.Signer{}, files: fstest.MapFS{}}
+	if c.target == nil {
+		c.target = peers.SharedPostgres(t)
+	}
+	if c.port == 0 {
+		c.port = c.target.Port
+	}
+	w := &world{t: t, target: c.target, secret: "canary-" + strings.ToLower(rand.Text()), keys: map[string]ssh.Signer{}, files: fstest.MapFS{}}
 	w.database = w.target.NewDatabase(t, schema)
 	w.role = "gw_" + w.database
 	w.exec("create role " + w.role + " login password '" + w.secret + "'; grant all on schema app, vault to " + w.role +
@@ -171,7 +180,7 @@ func (w *world) documents(c variant, password string) {
     - {match: {kinds: [Principal, Connection, AccessReview, Policy]}, mode: signature, threshold: 1, groups: [reviewers]}
 `)
 	w.write("principals/agent_etl.yaml", reviews.KindPrincipal, "agent:etl", "  owner: user:alice\n  keys: [{key: \""+w.line("agent:etl")+"\"}]\n")
-	target := fmt.Sprintf("{host: %s, port: %d, database: %s, user: %s, ca: %s}", w.target.Host, w.target.Port, w.database, w.role, w.target.CAFile)
+	target := fmt.Sprintf("{host: %s, port: %d, database: %s, user: %s, ca: %s}", w.target.Host, c.port, w.database, w.role, w.target.CAFile)
 	if c.targetExtra != "" {
 		target = c.targetExtra
 	}
@@ -260,6 +269,7 @@ func (w *world) start(c variant, key ed25519.PrivateKey, reference string) {
 	}
 	w.address = listener.Addr().String()
 	ctx, stop := context.WithCancel(context.Background())
+	w.stop = stop
 	done := make(chan error, 1)
 	go func() {
 		done <- Serve(ctx, listener, Options{Gateway: w.gateway, AllowPlain: true, Log: log, StartupTimeout: c.startup,

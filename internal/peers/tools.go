@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -27,6 +28,24 @@ func PsqlFrom(ctx context.Context, from Source, progress Progress) (*Tool, error
 	// HOME is a folder that does not exist: libpq and psql look for files there and take none for an answer.
 	env := append(CleanEnv(os.Environ(), "/nonexistent"), "PSQLRC=/dev/null", "PSQL_HISTORY=/dev/null", "PSQL_PAGER=cat", "PGPASSFILE=/dev/null")
 	return &Tool{Path: filepath.Join(found.bin, "psql"), Env: append(env, found.env...)}, nil
+}
+
+// PsqlWithLibpq is Psql with the client library of another major version, which is newer than most systems have. It
+// decides what psql can speak: direct TLS from 17, protocol 3.2 from 18.
+func PsqlWithLibpq(ctx context.Context, major int, progress Progress) (*Tool, error) {
+	psql, err := Psql(ctx, progress)
+	if err != nil {
+		return nil, err
+	}
+	library, err := npmServer(ctx, major, progress)
+	if err != nil {
+		return nil, &Missing{Peer: fmt.Sprintf("libpq %d", major), Reason: err.Error(), Install: "apt-get install npm"}
+	}
+	name := "LD_LIBRARY_PATH"
+	if runtime.GOOS == "darwin" {
+		name = "DYLD_LIBRARY_PATH"
+	}
+	return psql.With(name + "=" + filepath.Join(library.tree, "lib")), nil
 }
 
 func findPsql(ctx context.Context, from Source, progress Progress) (installation, error) {

@@ -229,3 +229,29 @@ func eventually(t *testing.T, what string, ok func() bool) {
 		time.Sleep(20 * time.Millisecond) // between two looks at another process
 	}
 }
+
+// A libpq 17 knows sslnegotiation; the test server then shows that TLS began without a request for it.
+func TestPsqlWithLibpq(t *testing.T) {
+	psql, err := PsqlWithLibpq(t.Context(), 17, quiet(t, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := SharedPostgresMajor(t, 17)
+	dsn := s.SuperuserDSN("postgres") + "&sslnegotiation=direct"
+	out, err := psql.Run(t.Context(), "", dsn, "-Atc", "select version from pg_stat_ssl where pid = pg_backend_pid()")
+	if err != nil || strings.TrimSpace(out) != "TLSv1.3" {
+		t.Fatalf("%q, %v", out, err)
+	}
+}
+
+func TestSharedServersByVersion(t *testing.T) {
+	for _, major := range []int{15, 17} {
+		if s := SharedPostgresMajor(t, major); s.Major != major || s != SharedPostgresMajor(t, major) {
+			t.Errorf("asked for %d and then again: %d, or another server", major, s.Major)
+		}
+	}
+	t.Setenv("SALLYPORT_POSTGRES", "17")
+	if s := SharedPostgres(t); s != SharedPostgresMajor(t, 17) {
+		t.Errorf("SALLYPORT_POSTGRES=17 gives version %s", s.Version)
+	}
+}
