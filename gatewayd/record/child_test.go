@@ -192,10 +192,9 @@ func killOnce(t *testing.T, mode string, after int) {
 			t.Errorf("released and not recorded: %s", what)
 		}
 	}
-	left, err := segmentPaths(dir)
-	must(t, err)
-	if len(left) > 0 {
-		t.Logf("segments left after recovery and close: %v", left)
+	wantNoSegments(t, dir)
+	if kept := damagedSegments(t, dir); len(kept) > 0 {
+		t.Errorf("a kill damages nothing, but these are kept: %v", kept)
 	}
 }
 

@@ -79,6 +79,8 @@ type Journal struct {
 	sessions map[string]*Session
 	pending  map[*Session]string // ended, not yet a recording → how they ended
 
+	places map[string]string // recordings by session, while recover or the keeper looks for them
+
 	denials sync.Mutex // owns denialLog; taken before any other lock
 	denied  *Session
 }
