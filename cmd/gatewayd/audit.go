@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path"
 	"path/filepath"
 	"sort"
 	"strings"
@@ -165,7 +164,7 @@ func (a *audit) batch() (names []string, files map[string][]byte, err error) {
 		if err := json.Unmarshal(b, &s); err != nil {
 			return nil, nil, fmt.Errorf("waiting summary %s: %w", n, err)
 		}
-		files[path.Join("summaries", s.Ended.UTC().Format("2006/01/02"), n)] = b
+		files[s.Path()] = b
 		names = append(names, n)
 	}
 	return names, files, nil
