@@ -82,6 +82,8 @@ func (w *splitter) fill() error {
 	} else if err := w.copy(); err != nil {
 		return err
 	}
+	w.out.Flush() // its error stays for the last one
+	w.j.at(midRecording)
 	return w.seal()
 }
 
@@ -269,9 +271,11 @@ func (w *splitter) place(tmp string) (Summary, error) {
 	if err := w.root.MkdirAll(path.Dir(name), 0o700); err != nil {
 		return Summary{}, err
 	}
+	w.j.at(beforePlace)
 	if err := w.root.Rename(tmp, name); err != nil {
 		return Summary{}, err
 	}
+	w.j.at(afterPlace)
 	if w.j.fsync {
 		if err := w.syncFolders(path.Dir(name)); err != nil {
 			return Summary{}, err
