@@ -3,12 +3,13 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
-	"path"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -32,15 +33,19 @@ type audit struct {
 	config *Config
 	dir    string // waiting summaries, <session>.json
 	push   func(ctx context.Context, message string, files map[string][]byte) error
-	log    *slog.Logger
+	// committedFiles says of a path whether the audit branch has it.
+	committedFiles func(ctx context.Context) (func(path string) bool, error)
+	log            *slog.Logger
 
 	mu        sync.Mutex
-	lastError error     // guarded by mu
-	committed time.Time // guarded by mu
+	lastError error           // guarded by mu
+	committed time.Time       // guarded by mu
+	conflict  error           // guarded by mu: why some of stuck are
+	stuck     map[string]bool // waiting ones whose place in git holds something else; run's own
 }
 
 func newAudit(c *Config, key *gatewayKey, log *slog.Logger) (*audit, error) {
-	a := &audit{config: c, dir: filepath.Join(c.State, "summaries"), log: log}
+	a := &audit{config: c, dir: filepath.Join(c.State, "summaries"), log: log, stuck: map[string]bool{}}
 	if err := os.MkdirAll(a.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("state folder: %w", err)
 	}
@@ -52,8 +57,18 @@ func newAudit(c *Config, key *gatewayKey, log *slog.Logger) (*audit, error) {
 		return nil, fmt.Errorf("audit.branch: %w", err)
 	}
 	who := gitrepo.Identity{Name: "sallyport gateway " + c.Name, Email: c.Name + "@gateway.sallyport.invalid"}
+	open := func() (*gitrepo.Mirror, error) {
+		return gitrepo.Open(filepath.Join(c.State, "audit.git"), c.Audit.Repository, gitrepo.Options{})
+	}
+	a.committedFiles = func(ctx context.Context) (func(string) bool, error) {
+		mirror, err := open()
+		if err != nil {
+			return nil, err
+		}
+		return committedFiles(ctx, mirror, c.Audit.Branch)
+	}
 	a.push = func(ctx context.Context, message string, files map[string][]byte) error {
-		mirror, err := gitrepo.Open(filepath.Join(c.State, "audit.git"), c.Audit.Repository, gitrepo.Options{})
+		mirror, err := open()
 		if err != nil {
 			return err
 		}
@@ -66,16 +81,74 @@ func newAudit(c *Config, key *gatewayKey, log *slog.Logger) (*audit, error) {
 	return a, nil
 }
 
+func committedFiles(ctx context.Context, mirror *gitrepo.Mirror, branch string) (func(string) bool, error) {
+	fetched, err := mirror.Fetch(ctx, branch, "")
+	if errors.Is(err, gitrepo.ErrNoBranch) {
+		return func(string) bool { return false }, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	commit, err := mirror.Commit(fetched.Head)
+	if err != nil {
+		return nil, err
+	}
+	tree := mirror.Tree(commit)
+	return func(path string) bool { _, err := tree.Stat(path); return err == nil }, nil
+}
+
+// completeFile, in the state folder, was written when nothing was missing.
+const completeFile = "audit-complete"
+
+// complete keeps the summaries that neither wait nor are committed: a gateway
+// that was killed, or could not write its state folder, has the recording of
+// a session and told nobody. It looks a day further back than its last success.
+func (a *audit) complete(ctx context.Context) error {
+	var since time.Time
+	mark := filepath.Join(a.config.State, completeFile)
+	if info, err := os.Stat(mark); err == nil {
+		since = info.ModTime().Add(-24 * time.Hour)
+	}
+	begun := time.Now()
+	have, err := a.committedFiles(ctx)
+	if err != nil {
+		return err
+	}
+	for s, err := range record.Summaries(a.config.Recordings.Dir, since) {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			a.log.Error("a recording cannot be read, so its summary cannot be told", "error", err)
+			continue
+		}
+		if s.Gateway != a.config.Name || have(s.Path()) {
+			continue
+		}
+		if err := a.write(s); err != nil {
+			return err
+		}
+	}
+	if err := writeDurably(mark, nil); err != nil {
+		return err
+	}
+	return os.Chtimes(mark, begun, begun)
+}
+
 // keep takes a summary. It is on disk when keep returns; when that fails the
 // recording still has everything, and the log says so.
 func (a *audit) keep(s record.Summary) {
+	if err := a.write(s); err != nil {
+		a.log.Error("a summary could not be kept; the next start finds it in the recording", "session", s.Session, "error", err)
+	}
+}
+
+func (a *audit) write(s record.Summary) error {
 	b, err := json.MarshalIndent(s, "", "  ")
-	if err == nil {
-		err = writeDurably(filepath.Join(a.dir, s.Session+".json"), append(b, '\n'))
-	}
 	if err != nil {
-		a.log.Error("a summary could not be kept", "session", s.Session, "error", err)
+		return err
 	}
+	return writeDurably(filepath.Join(a.dir, s.Session+".json"), append(b, '\n'))
 }
 
 func writeDurably(name string, b []byte) error {
@@ -103,6 +176,7 @@ func (a *audit) run(ctx context.Context) {
 	}
 	every := time.Duration(a.config.Audit.Every)
 	wait := every
+	completed := false
 	timer := time.NewTimer(every)
 	defer timer.Stop()
 	for {
@@ -113,6 +187,12 @@ func (a *audit) run(ctx context.Context) {
 			a.commit(last)
 			return
 		case <-timer.C:
+		}
+		if !completed {
+			err := a.complete(ctx)
+			if completed = err == nil; !completed {
+				a.log.Warn("it is not known yet whether the audit branch lacks summaries of earlier sessions", "error", err)
+			}
 		}
 		if a.commit(ctx) {
 			wait = every
@@ -133,8 +213,14 @@ func (a *audit) commit(ctx context.Context) bool {
 		if err == nil {
 			err = a.push(ctx, fmt.Sprintf("audit: %d summaries of %s", len(names), a.config.Name), files)
 		}
+		if errors.Is(err, gitrepo.ErrExists) {
+			err = a.oneByOne(ctx, files)
+		}
 		a.mu.Lock()
 		a.lastError = err
+		if err != nil && err == a.conflict {
+			a.lastError = nil // status shows that one anyway
+		}
 		if err == nil {
 			a.committed = time.Now()
 		}
@@ -149,12 +235,39 @@ func (a *audit) commit(ctx context.Context) bool {
 	}
 }
 
+// oneByOne finds which summaries' places in git hold something else, so that they do not
+// hinder the others. They wait on, and status tells why.
+func (a *audit) oneByOne(ctx context.Context, files map[string][]byte) error {
+	var stuck error
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		err := a.push(ctx, "audit: a summary of "+a.config.Name, map[string][]byte{path: files[path]})
+		switch {
+		case errors.Is(err, gitrepo.ErrExists):
+			name := filepath.Base(path)
+			a.stuck[name] = true
+			stuck = fmt.Errorf("%s of the audit branch is not what this gateway has in %s: somebody else wrote there: %w", path, filepath.Join(a.dir, name), err)
+		case err != nil:
+			return err
+		default:
+			os.Remove(filepath.Join(a.dir, filepath.Base(path)))
+		}
+	}
+	if stuck != nil {
+		a.mu.Lock()
+		a.conflict = stuck
+		a.mu.Unlock()
+	}
+	return stuck
+}
+
 // batch reads the oldest waiting summaries, and where each belongs in git.
+// `sallyport verify` relies on that order to tell a delay from a loss.
 func (a *audit) batch() (names []string, files map[string][]byte, err error) {
 	waiting, err := a.waiting()
 	if err != nil {
 		return nil, nil, err
 	}
+	waiting = slices.DeleteFunc(waiting, func(n string) bool { return a.stuck[n] })
 	files = map[string][]byte{}
 	for _, n := range waiting[:min(len(waiting), batchSize)] {
 		b, err := os.ReadFile(filepath.Join(a.dir, n))
@@ -165,7 +278,7 @@ func (a *audit) batch() (names []string, files map[string][]byte, err error) {
 		if err := json.Unmarshal(b, &s); err != nil {
 			return nil, nil, fmt.Errorf("waiting summary %s: %w", n, err)
 		}
-		files[path.Join("summaries", s.Ended.UTC().Format("2006/01/02"), n)] = b
+		files[s.Path()] = b
 		names = append(names, n)
 	}
 	return names, files, nil
@@ -177,12 +290,18 @@ func (a *audit) waiting() ([]string, error) {
 		return nil, err
 	}
 	var names []string
+	kept := map[string]time.Time{}
 	for _, e := range entries {
-		if n := e.Name(); strings.HasSuffix(n, ".json") && !strings.HasPrefix(n, ".") {
-			names = append(names, n)
+		n := e.Name()
+		if !strings.HasSuffix(n, ".json") || strings.HasPrefix(n, ".") {
+			continue
+		}
+		names = append(names, n)
+		if info, err := e.Info(); err == nil {
+			kept[n] = info.ModTime()
 		}
 	}
-	sort.Strings(names)
+	slices.SortStableFunc(names, func(x, y string) int { return kept[x].Compare(kept[y]) })
 	return names, nil
 }
 
@@ -192,7 +311,7 @@ func (a *audit) status() admin.AuditStatus {
 	defer a.mu.Unlock()
 	st := admin.AuditStatus{Waiting: len(waiting), Committed: a.committed}
 	if err == nil {
-		err = a.lastError
+		err = errors.Join(a.lastError, a.conflict)
 	}
 	if err != nil {
 		st.LastError = err.Error()

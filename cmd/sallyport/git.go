@@ -35,8 +35,16 @@ func (w *workTree) git(ctx context.Context, args ...string) (string, error) {
 
 // gitBytes is git for output that must stay as it is.
 func (w *workTree) gitBytes(ctx context.Context, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", w.dir, "-c", "core.quotePath=false", "--literal-pathspecs"}, args...)...)
+	return w.gitInput(ctx, "", args...)
+}
+
+// gitInput is gitBytes for commands that read their input.
+func (w *workTree) gitInput(ctx context.Context, input string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", w.dir, "--no-replace-objects", "-c", "core.quotePath=false", "--literal-pathspecs"}, args...)...)
 	var stdout, stderr bytes.Buffer
+	if input != "" {
+		cmd.Stdin = strings.NewReader(input)
+	}
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
 		if errors.Is(err, exec.ErrNotFound) {

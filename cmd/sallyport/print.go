@@ -22,7 +22,13 @@ func table(w io.Writer, header []string, rows [][]string) {
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(t, strings.Join(header, "\t"))
 	for _, row := range rows {
-		fmt.Fprintln(t, strings.Join(row, "\t"))
+		for i, text := range row {
+			if i > 0 {
+				io.WriteString(t, "\t")
+			}
+			io.WriteString(t, cell(text))
+		}
+		fmt.Fprintln(t)
 	}
 	t.Flush()
 }
@@ -50,12 +56,27 @@ func span(d time.Duration) string {
 	}
 }
 
-// clean makes text from documents and targets safe for a terminal.
+// clean makes text from documents and targets safe for a terminal: nothing in
+// it moves the cursor, sets a title or a clipboard, or changes the order in
+// which text is read. Line feeds and tabs stay.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
+		switch {
+		case r == '\n', r == '\t':
+			return r
+		case r < ' ', r >= 0x7f && r < 0xa0, r == 0x61c, r == 0x200e, r == 0x200f, r >= 0x2028 && r <= 0x202e, r >= 0x2066 && r <= 0x2069, r == 0xfeff:
 			return '\ufffd'
 		}
 		return r
 	}, s)
+}
+
+// cell is clean for one cell of a table, which has one line.
+func cell(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' {
+			return ' '
+		}
+		return r
+	}, clean(s))
 }

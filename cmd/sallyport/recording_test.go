@@ -1,6 +1,9 @@
 package main
 
 import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -15,7 +18,8 @@ import (
 )
 
 // recordCommand records one session and one refused login as gateway gw1 does:
-// record DIR KEY. The session's summary goes to summary.json beside the script.
+// record DIR KEY REPO, under the review orders-db/etl that is merged in REPO.
+// The session's summary goes to summary.json beside the script.
 func recordCommand(ts *testscript.TestScript, _ bool, args []string) {
 	b, err := os.ReadFile(ts.MkAbs(args[1]))
 	ts.Check(err)
@@ -25,14 +29,20 @@ func recordCommand(ts *testscript.TestScript, _ bool, args []string) {
 	journal, err := record.Open(record.Options{Dir: ts.MkAbs(args[0]), Gateway: "gw1", Sign: sign, Durability: "process"})
 	ts.Check(err)
 	begin := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	git := &workTree{dir: ts.MkAbs(args[2])}
+	commit, err := git.git(context.Background(), "rev-parse", "main")
+	ts.Check(err)
+	review, _ := git.blob(context.Background(), commit, "reviews/orders-db/etl.yaml")
+	sum := sha256.Sum256(review)
 	session, err := journal.Begin(record.Header{
 		Session: "s-0123456789abcdef", Gateway: "gw1", Protocol: "postgres", Principal: "agent:etl", Connection: "orders-db",
-		Remote: "127.0.0.1:40000", Review: "orders-db/etl", Approvers: []string{"user:bob"}, Release: 7, Started: begin,
+		Remote: "127.0.0.1:40000", Review: "orders-db/etl", Approvers: []string{"user:lab-reviewer"}, Release: 7, Started: begin,
+		ReviewSHA256: hex.EncodeToString(sum[:]), ReviewCommit: commit, ReleaseCommit: commit,
 		Masks: []string{"app.customers.email with email"},
 	})
 	ts.Check(err)
 	n, err := session.Command(record.Command{
-		Statement: "select email from app.customers", Verdict: policies.Allow, Rule: "allow[0]",
+		Statement: "select email from app.customers", Verdict: policies.Allow, Rule: "allow[0]", ReviewSHA256: hex.EncodeToString(sum[:]),
 		Effects: []policies.Effect{{Verb: "select", Object: "app.customers"}}, Sent: "select email from (select …) customers",
 	})
 	ts.Check(err)
@@ -48,7 +58,7 @@ func recordCommand(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	_, err = journal.Denied(record.Summary{
 		APIVersion: "sallyport.dev/v1", Kind: "AuditSummary", Session: "a-0123456789abcdef", Gateway: "gw1", Protocol: "postgres",
-		Principal: "agent:mallory", Connection: "orders-db", Remote: "127.0.0.1:40001", Started: begin, Ended: begin, End: "denied", Denied: 1,
+		Principal: "agent:mallory", Connection: "orders-db", Remote: "127.0.0.1:40001", Started: time.Now(), Ended: time.Now(), End: "denied", Denied: 1,
 		Denials: []record.Denial{{ID: "d-87654321", Time: begin, Rule: "review_missing", Reason: "no review lets agent:mallory use orders-db"}},
 	})
 	ts.Check(err)
@@ -56,5 +66,6 @@ func recordCommand(ts *testscript.TestScript, _ bool, args []string) {
 	text, err := json.Marshal(summary)
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs("summary.json"), text, 0o644))
+	ts.Setenv("SUMMARY", summary.Path())
 	ts.Setenv("RECORDING", filepath.Join(ts.MkAbs(args[0]), "recordings", filepath.FromSlash(summary.Recording)))
 }

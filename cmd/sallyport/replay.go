@@ -101,11 +101,15 @@ func pause(ctx context.Context, d time.Duration, speed float64) error {
 // describeRecord is one record for people, with the time since the begin.
 func describeRecord(r *record.Record, at time.Duration) string {
 	var b strings.Builder
+	// What was recorded begins no line, so that it cannot pass for one of replay's own.
+	inside := func(text string) string {
+		return strings.ReplaceAll(clean(strings.TrimRight(text, "\n")), "\n", "\n            ")
+	}
 	line := func(format string, args ...any) {
-		fmt.Fprintf(&b, "%9.3fs  %s\n", at.Seconds(), clean(fmt.Sprintf(format, args...)))
+		fmt.Fprintf(&b, "%9.3fs  %s\n", at.Seconds(), inside(fmt.Sprintf(format, args...)))
 	}
 	more := func(label, text string) {
-		fmt.Fprintf(&b, "            %s%s\n", label, strings.ReplaceAll(clean(strings.TrimRight(text, "\n")), "\n", "\n            "))
+		fmt.Fprintf(&b, "            %s%s\n", label, inside(text))
 	}
 	switch {
 	case r.Header != nil:

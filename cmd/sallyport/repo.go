@@ -207,7 +207,7 @@ func modeOf(git string) fs.FileMode {
 
 // eachBlob reads blobs in one go.
 func (w *workTree) eachBlob(ctx context.Context, names []string, take func(i int, b []byte)) error {
-	cmd := exec.CommandContext(ctx, "git", "-C", w.dir, "cat-file", "--batch")
+	cmd := exec.CommandContext(ctx, "git", "-C", w.dir, "--no-replace-objects", "cat-file", "--batch")
 	cmd.Stdin = strings.NewReader(strings.Join(names, "\n") + "\n")
 	if len(names) == 0 {
 		return nil

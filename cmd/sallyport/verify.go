@@ -11,19 +11,26 @@ import (
 )
 
 func newVerify(g *globals) *cobra.Command {
-	var dir string
+	o := &verifyOptions{}
 	c := &cobra.Command{
 		Use:   "verify [SESSION] --recordings DIR",
-		Short: "Prove recordings: hash chains, the gateway's signatures, the summaries in git",
-		Long: `verify checks every recording, or one: the hash chain record by record, the gateway's
-signature over its head with the key that the trust root gives that gateway, and that
-the summary on the audit branch is of exactly this recording. A flipped byte, a line
-that is missing, repeated or moved, a cut tail and an exchanged file are each named
-with the first record that is wrong. A committed summary without its recording is a
-problem too.
+		Short: "Prove recordings: hash chains, signatures, summaries in git, reviews and who approved them",
+		Long: `verify follows each recording, or one, from its bytes to the keys that people hold:
 
-It needs a clone of the access repo and the recordings, and no gateway. Fetch the
-audit branch first: what is not fetched is not compared.`,
+  recording   the hash chain record by record, and the gateway's signature over its head
+  summary     the one on the audit branch is of exactly this recording; none is missing;
+              every commit of that branch is signed by a gateway, which only added its own
+  review      the bytes at the merged commit that the recording names, and at its release's
+  approvals   signed by the people it names, as many as the rules of that commit demand
+  trust root  the merged one, or an earlier one that its successor's signers signed, in its
+              time; --trust-root pins it to the one that your gateways pin
+
+A flipped byte, a line that is missing, repeated or moved, a cut tail, an exchanged
+file, a commit, a signature: the first thing that is wrong is named.
+
+It needs a clone of the access repo and the recordings, and no gateway and no network.
+Fetch first: what is not fetched is not compared. Keep the audit commit that verify
+prints: --audit-includes COMMIT notices when that branch was rewound since.`,
 		Example: `  sallyport verify --recordings /var/lib/sallyport/recordings
   sallyport verify s-0123456789abcdef --recordings copy --repo ~/access --json`,
 		Args: arguments(0, 1, ""),
@@ -31,44 +38,66 @@ audit branch first: what is not fetched is not compared.`,
 			if err := need(c, "recordings"); err != nil {
 				return err
 			}
-			in := record.VerifyInput{Dir: dir}
+			in := record.VerifyInput{Dir: o.dir}
 			if len(args) == 1 {
 				in.Session = args[0]
 			}
-			return verify(c.Context(), g, in, c.OutOrStdout(), c.ErrOrStderr())
+			return o.verify(c.Context(), g, in, c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
-	recordingsFlag(c, &dir)
+	recordingsFlag(c, &o.dir)
+	c.Flags().StringArrayVar(&o.pins, "trust-root", nil, "sha256:… of the trust root that gateways pin; again for earlier ones")
+	c.Flags().StringVar(&o.least, "audit-includes", "", "an audit commit that an earlier verify printed")
 	g.jsonFlag(c)
 	return c
+}
+
+// verifyOptions are the flags of verify.
+type verifyOptions struct {
+	dir   string
+	pins  []string
+	least string
 }
 
 // verified is what verify prints.
 type verified struct {
 	OK bool `json:"ok"`
 	record.Report
-	Audit string `json:"audit,omitempty"` // which commit the summaries are of; "" when there is no audit branch
+	Audit        string `json:"audit,omitempty"`        // which commit the summaries are of; "" when there is no audit branch
+	AuditCommits int    `json:"auditCommits,omitempty"` // of its history, checked
+	Grants       int    `json:"grants,omitempty"`       // distinct ones that recordings stood on, checked
+	TrustRoot    string `json:"trustRoot"`              // sha256 of the merged one
 }
 
-func verify(ctx context.Context, g *globals, in record.VerifyInput, out, errOut io.Writer) error {
+func (o *verifyOptions) verify(ctx context.Context, g *globals, in record.VerifyInput, out, errOut io.Writer) error {
 	repo, err := g.open(ctx)
 	if err != nil {
 		return err
 	}
-	tree, _, err := repo.mergedTree(ctx)
+	tree, merged, err := repo.mergedTree(ctx)
 	if err != nil {
 		return err
 	}
-	if in.Verify, err = sealVerifier(tree.Root); err != nil {
+	trust, err := repo.trustHistory(ctx, merged, tree.Root, o.pins)
+	if err != nil {
 		return err
 	}
-	v := verified{}
-	if in.Summaries, v.Audit, err = repo.auditSummaries(ctx, tree.Config); err != nil {
+	trail, err := repo.auditTrail(ctx, tree.Config, trust, o.least)
+	if err != nil {
 		return err
 	}
+	grants, err := repo.grants(ctx, merged, trust)
+	if err != nil {
+		return err
+	}
+	in.Verify, in.Summaries = trust.seal, trail.summaries
+	in.Granted = func(want record.Grant) error { return grants.check(ctx, want) }
+	v := verified{Audit: trail.where, AuditCommits: trail.commits, TrustRoot: tree.Root.Source.SHA256}
 	if v.Report, err = record.Verify(ctx, in); err != nil {
 		return err
 	}
+	v.Problems = append(trail.problems, v.Problems...)
+	v.Grants = len(grants.known)
 	if in.Session != "" && v.Recordings+len(v.Open)+len(v.Problems) == 0 {
 		return hint(fmt.Errorf("there is no recording of %s in %s", in.Session, in.Dir), "`sallyport sessions --recordings %s` lists them", in.Dir)
 	}
@@ -81,7 +110,7 @@ func verify(ctx context.Context, g *globals, in record.VerifyInput, out, errOut 
 		v.print(out, errOut)
 	}
 	if !v.OK {
-		return hint(fmt.Errorf("verify found %s", count(len(v.Problems), "problem")), "keep the folder as it is: it is evidence")
+		return hint(fmt.Errorf("verify found %s", count(len(v.Problems), "problem")), "keep the folder and the clone as they are: they are evidence")
 	}
 	return nil
 }
@@ -99,7 +128,8 @@ func (v *verified) print(out, errOut io.Writer) {
 	fmt.Fprintf(out, "%s, %s checked", count(v.Recordings, "recording"), count(int(v.Records), "record"))
 	if v.Audit == "" {
 		fmt.Fprintln(out, "; there is no audit branch here to compare them with")
-		return
+	} else {
+		fmt.Fprintf(out, "; %d confirmed by summaries on %s, %s checked\n", v.Summaries, v.Audit, count(v.AuditCommits, "commit"))
 	}
-	fmt.Fprintf(out, "; %d confirmed by summaries on %s\n", v.Summaries, v.Audit)
+	fmt.Fprintf(out, "%s checked against merged reviews, under trust root sha256:%s\n", count(v.Grants, "grant"), v.TrustRoot)
 }

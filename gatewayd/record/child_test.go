@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -44,6 +45,10 @@ func child(what string) int {
 	case "readonly":
 		err = childReadOnly(o)
 	default:
+		if point, ok := strings.CutPrefix(what, "crash "); ok {
+			err = childCrash(o, point)
+			break
+		}
 		err = fmt.Errorf("no such child %q", what)
 	}
 	if err != nil {
@@ -53,6 +58,31 @@ func child(what string) int {
 	return 0
 }
 
+// childCrash records until it kills itself the n-th time that it comes to a moment: "moment n".
+func childCrash(o Options, at string) error {
+	var point string
+	var n int
+	if _, err := fmt.Sscan(at, &point, &n); err != nil {
+		return err
+	}
+	o.SegmentSize = 16 << 10
+	j, err := newJournal(o)
+	if err != nil {
+		return err
+	}
+	var met atomic.Int64
+	j.crash = func(here string) {
+		if here == point && met.Add(1) == int64(n) {
+			syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {} // nothing of this process happens after it
+		}
+	}
+	if err := j.start(); err != nil {
+		return err
+	}
+	return load(j, 97) // few: an open session keeps its segment
+}
+
 // childLoad records until it is killed and says on stdout what was acknowledged.
 func childLoad(o Options) error {
 	o.SegmentSize = 64 << 10
@@ -60,6 +90,11 @@ func childLoad(o Options) error {
 	if err != nil {
 		return err
 	}
+	return load(j, 4)
+}
+
+// load records sessions, of which each so many-th stays open for ever.
+func load(j *Journal, each int) error {
 	var mu sync.Mutex
 	say := func(format string, args ...any) {
 		mu.Lock()
@@ -70,7 +105,7 @@ func childLoad(o Options) error {
 	for w := range 4 {
 		go func() {
 			for n := w; ; n += 4 {
-				if err := childSession(j, n+1, say); err != nil {
+				if err := childSession(j, n+1, each, say); err != nil {
 					failed <- err
 					return
 				}
@@ -80,8 +115,8 @@ func childLoad(o Options) error {
 	return <-failed
 }
 
-// childSession records one session; every fourth one in four stays open for ever.
-func childSession(j *Journal, n int, say func(string, ...any)) error {
+// childSession records one session.
+func childSession(j *Journal, n, each int, say func(string, ...any)) error {
 	h := header(n)
 	h.Started = time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
 	s, err := j.Begin(h)
@@ -105,16 +140,13 @@ func childSession(j *Journal, n int, say func(string, ...any)) error {
 			return err
 		}
 	}
-	if n%4 == 0 {
-		return nil2(s)
+	if n%each == 0 {
+		return nil
 	}
 	_, err = s.Close("closed")
 	say("closed %s 0", s.id)
 	return err
 }
-
-// nil2 leaves a session open.
-func nil2(*Session) error { return nil }
 
 func TestKilledGatewayLosesNothingAcknowledged(t *testing.T) {
 	for _, mode := range []string{"load-fsync", "load-process"} {
@@ -126,7 +158,21 @@ func TestKilledGatewayLosesNothingAcknowledged(t *testing.T) {
 	}
 }
 
-// killOnce kills a child after so many acknowledgements, and recovers.
+// Killed at each moment that matters, early and late.
+func TestCrashAtEachNamedPoint(t *testing.T) {
+	for _, point := range []string{beforeAppend, afterAppend, beforeSync, afterSync, segmentMade, midRecording, beforePlace, afterPlace, afterDrop} {
+		t.Run(point, func(t *testing.T) {
+			for _, n := range []int{1, 2, 7, 19} {
+				if point == segmentMade && n == 1 {
+					continue // nothing has been recorded then
+				}
+				killOnce(t, fmt.Sprintf("crash %s %d", point, n), -1)
+			}
+		})
+	}
+}
+
+// killOnce kills a child after so many acknowledgements, if it does not do it itself, and recovers.
 func killOnce(t *testing.T, mode string, after int) {
 	t.Helper()
 	dir := t.TempDir()
@@ -150,6 +196,9 @@ func killOnce(t *testing.T, mode string, after int) {
 		}
 	}
 	c.Wait()
+	if status := c.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != syscall.SIGKILL {
+		t.Fatalf("%s: the child was not killed: %v", mode, c.ProcessState)
+	}
 
 	recovered := map[string]Summary{}
 	o := testOptions(dir)
@@ -192,10 +241,9 @@ func killOnce(t *testing.T, mode string, after int) {
 			t.Errorf("released and not recorded: %s", what)
 		}
 	}
-	left, err := segmentPaths(dir)
-	must(t, err)
-	if len(left) > 0 {
-		t.Logf("segments left after recovery and close: %v", left)
+	wantNoSegments(t, dir)
+	if kept := damagedSegments(t, dir); len(kept) > 0 {
+		t.Errorf("a kill damages nothing, but these are kept: %v", kept)
 	}
 }
 

@@ -40,7 +40,7 @@ func signWith(key ssh.Signer) func([]byte) ([]byte, error) {
 }
 
 // trust verifies seals as a trust root with gateway gw1 does.
-func trust(gateway string, statement, armored []byte) error {
+func trust(gateway string, _ time.Time, statement, armored []byte) error {
 	if gateway != "gw1" {
 		return fmt.Errorf("the trust root has no gateway %q", gateway)
 	}

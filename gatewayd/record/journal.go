@@ -65,6 +65,7 @@ type Journal struct {
 	create     func(path string) (file, error)
 	retryEvery time.Duration
 	syncEvery  time.Duration
+	crash      func(point string) // kills the process at a named moment
 
 	mu       sync.Mutex
 	closing  bool // Close has begun: no new sessions
@@ -78,6 +79,8 @@ type Journal struct {
 	synced   chan struct{} // closed when the running sync ends
 	sessions map[string]*Session
 	pending  map[*Session]string // ended, not yet a recording → how they ended
+
+	places map[string]string // recordings by session, while recover or the keeper looks for them
 
 	denials sync.Mutex // owns denialLog; taken before any other lock
 	denied  *Session
@@ -131,6 +134,25 @@ func newJournal(o Options) (*Journal, error) {
 		create: openAppend, retryEvery: time.Second, syncEvery: 100 * time.Millisecond,
 		sessions: map[string]*Session{}, pending: map[*Session]string{},
 	}, nil
+}
+
+// Moments between which a crash makes a difference.
+const (
+	beforeAppend = "before-append"
+	afterAppend  = "after-append"
+	beforeSync   = "before-sync"
+	afterSync    = "after-sync"
+	segmentMade  = "segment-made"  // made, not written to yet
+	beforePlace  = "before-place"  // a recording is whole and has no name yet
+	afterPlace   = "after-place"   // it has, and the journal has it too
+	afterDrop    = "after-drop"    // a segment was removed
+	midRecording = "mid-recording" // a part of a recording is written
+)
+
+func (j *Journal) at(point string) {
+	if j.crash != nil {
+		j.crash(point)
+	}
 }
 
 func (j *Journal) start() error {
@@ -224,6 +246,7 @@ func (j *Journal) write(s *Session, line []byte) error {
 			return err
 		}
 	}
+	j.at(beforeAppend)
 	n, err := j.seg.f.Write(line)
 	if err == nil && n < len(line) {
 		err = io.ErrShortWrite
@@ -232,6 +255,7 @@ func (j *Journal) write(s *Session, line []byte) error {
 		j.fail(err, j.seg.f.Sync() == nil)
 		return j.err
 	}
+	j.at(afterAppend)
 	s.wrote(j.seg, int64(len(line)))
 	j.seg.size += int64(len(line))
 	j.written += int64(len(line))
@@ -278,7 +302,9 @@ func (j *Journal) sync() {
 	synced, seg, upto := make(chan struct{}), j.seg, j.written
 	j.syncing, j.synced = true, synced
 	j.mu.Unlock()
+	j.at(beforeSync)
 	err := seg.f.Sync()
+	j.at(afterSync)
 	j.mu.Lock()
 	j.syncing = false
 	close(synced)
@@ -320,6 +346,7 @@ func (j *Journal) newSegment() error {
 		f.Close()
 		return err
 	}
+	j.at(segmentMade)
 	j.segments++
 	j.seg = &segment{path: path, number: j.segments, f: f, info: info, open: map[*Session]bool{}}
 	return nil
@@ -392,6 +419,7 @@ func (j *Journal) drop(g *segment) {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		j.opt.Log.Warn("a journal segment that is no longer needed stays", "path", g.path, "error", err)
 	}
+	j.at(afterDrop)
 }
 
 // Close ends the sessions that are still open as "drained", writes their

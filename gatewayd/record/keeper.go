@@ -62,6 +62,7 @@ func (j *Journal) tend() bool {
 		for s, end := range pending {
 			j.settleLate(s, end)
 		}
+		j.places = nil
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -124,7 +125,11 @@ func probeFolder(dir string, create func(string) (file, error)) error {
 func (j *Journal) settleLate(s *Session, end string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sum, err := j.settle(s, end)
+	settle := j.settle
+	if s.left {
+		settle = j.settleLeft
+	}
+	sum, err := settle(s, end)
 	if err != nil {
 		j.opt.Log.Warn("a session's recording cannot be written yet", "session", s.id, "error", err)
 		return

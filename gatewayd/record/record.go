@@ -1,6 +1,11 @@
 package record
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"time"
 
 	"github.com/sallyport-dev/sallyport/policies"
@@ -88,6 +93,28 @@ type Summary struct {
 	Recording     string           `json:"recording,omitempty"` // path below the recordings folder
 	Digest        string           `json:"digest,omitempty"`    // sha256 hex of the recording's last record: the chain's head
 	Records       int64            `json:"records,omitempty"`
+}
+
+// Path is where the audit branch keeps the summary.
+func (s Summary) Path() string {
+	return "summaries/" + s.Ended.UTC().Format("2006/01/02/") + s.Session + ".json"
+}
+
+// ParseSummary reads a summary of the audit branch strictly. It has to stand at its path.
+func ParseSummary(path string, b []byte) (Summary, error) {
+	var s Summary
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&s); err != nil {
+		return Summary{}, fmt.Errorf("not a summary: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return Summary{}, errors.New("not a summary: data after the JSON object")
+	}
+	if want := s.Path(); path != want {
+		return Summary{}, fmt.Errorf("it is the summary of %s, whose place is %s", s.Session, want)
+	}
+	return s, nil
 }
 
 // Denial is one refused login or command in a summary.

@@ -41,6 +41,7 @@ type Session struct {
 	commands int64
 	outputs  map[int64]*output // of commands that run
 	ended    bool
+	left     bool // by an earlier process
 	buf      bytes.Buffer
 
 	// Owned by the journal's mutex.

@@ -82,6 +82,8 @@ func (w *splitter) fill() error {
 	} else if err := w.copy(); err != nil {
 		return err
 	}
+	w.out.Flush() // its error stays for the last one
+	w.j.at(midRecording)
 	return w.seal()
 }
 
@@ -95,7 +97,7 @@ func (s *Session) intact() bool {
 
 // copy takes over records that this process wrote.
 func (w *splitter) copy() error {
-	from := w.source()
+	from := w.s.source()
 	var seq int64
 	prev := genesis
 	for {
@@ -142,7 +144,7 @@ func follows(line []byte, seq int64, prev string) bool {
 // salvage takes over the records up to the first that does not follow, and
 // says in the recording that there were others.
 func (w *splitter) salvage() error {
-	from := w.source()
+	from := w.s.source()
 	for {
 		line, err := from.next()
 		if err == io.EOF {
@@ -175,11 +177,7 @@ func (s *Session) missing(found int64) error {
 
 // damaged ends a recording whose journal was changed or lost in part.
 func (w *splitter) damaged(why error) error {
-	w.j.mu.Lock()
-	for _, e := range w.s.extents {
-		e.seg.damaged = true
-	}
-	w.j.mu.Unlock()
+	w.s.keepSegments()
 	w.j.opt.Log.Error("the journal of a session is damaged: its segments are kept in journal/damaged", "session", w.s.id, "after", w.chain.seq, "error", why)
 	if w.chain.seq == 0 {
 		w.j.mu.Lock()
@@ -246,10 +244,20 @@ func (w *splitter) write(line []byte) {
 	w.out.WriteByte('\n')
 }
 
-func (w *splitter) source() *journalLines {
-	w.j.mu.Lock()
-	defer w.j.mu.Unlock()
-	return &journalLines{session: w.s.id, extents: append([]extent(nil), w.s.extents...)}
+// source reads what the journal has of the session.
+func (s *Session) source() *journalLines {
+	s.j.mu.Lock()
+	defer s.j.mu.Unlock()
+	return &journalLines{session: s.id, extents: append([]extent(nil), s.extents...)}
+}
+
+// keepSegments has the session's segments kept as evidence.
+func (s *Session) keepSegments() {
+	s.j.mu.Lock()
+	defer s.j.mu.Unlock()
+	for _, e := range s.extents {
+		e.seg.damaged = true
+	}
 }
 
 // place moves the finished file to where its name says, never over another recording.
@@ -263,9 +271,11 @@ func (w *splitter) place(tmp string) (Summary, error) {
 	if err := w.root.MkdirAll(path.Dir(name), 0o700); err != nil {
 		return Summary{}, err
 	}
+	w.j.at(beforePlace)
 	if err := w.root.Rename(tmp, name); err != nil {
 		return Summary{}, err
 	}
+	w.j.at(afterPlace)
 	if w.j.fsync {
 		if err := w.syncFolders(path.Dir(name)); err != nil {
 			return Summary{}, err

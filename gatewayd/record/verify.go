@@ -8,6 +8,9 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"time"
+
+	"github.com/sallyport-dev/sallyport/policies"
 )
 
 // VerifyInput says what to verify and against what.
@@ -15,13 +18,33 @@ type VerifyInput struct {
 	// Dir is the gateway's folder, or a copy of it.
 	Dir string
 	// Verify checks a seal: armored is an SSHSIG over statement, namespace
-	// sallyport.checkpoint.v1, by the key that the trust root gives to gateway. Required.
-	Verify func(gateway string, statement, armored []byte) error
+	// sallyport.checkpoint.v1, by the key that the trust root gave to gateway at
+	// that time, which the statement names. Required.
+	Verify func(gateway string, at time.Time, statement, armored []byte) error
 	// Summaries are the audit trail's, by Summary.Session. nil means that there is none to compare with.
 	Summaries map[string]Summary
+	// Granted checks that what a recording says it stood on was granted. nil leaves that out.
+	Granted func(Grant) error
 	// Session restricts verification to one session; "" means all.
 	Session string
 }
+
+// Grant is what a session, or from some command on a part of it, stood on.
+type Grant struct {
+	At                    time.Time // when it was used first
+	Principal, Connection string
+	Review, ReviewSHA256  string
+	ReviewCommit          string   // "" for bytes that a reload brought during the session
+	Approvers             []string // nil likewise
+	Release               int64
+	ReleaseDigest         string
+	ReleaseCommit         string // "" likewise
+}
+
+// lateBy is how much older than the audit trail's newest a session may be
+// before the lack of its summary is no delay any more: summaries are committed
+// in the order in which sessions end, but for those that a full disk held up.
+const lateBy = time.Hour
 
 // Report is what Verify found.
 type Report struct {
@@ -29,7 +52,7 @@ type Report struct {
 	Records     int64     `json:"records"`               // that held, open sessions' included
 	Summaries   int       `json:"summaries"`             // of the audit trail that fit their recording
 	Open        []string  `json:"open,omitempty"`        // sessions that are not sealed yet: their chain holds, no signature covers it
-	Unconfirmed []string  `json:"unconfirmed,omitempty"` // sealed sessions and refused logins without a summary in the audit trail
+	Unconfirmed []string  `json:"unconfirmed,omitempty"` // sealed sessions and refused logins that the audit trail may still get a summary of
 	Problems    []Problem `json:"problems,omitempty"`    // the first of each recording, and summaries without one
 }
 
@@ -40,7 +63,12 @@ func Verify(ctx context.Context, in VerifyInput) (Report, error) {
 	if in.Verify == nil {
 		return Report{}, errors.New("record: seals cannot be verified without the trust root's keys")
 	}
-	v := &verification{in: in, waiting: maps.Clone(in.Summaries)}
+	v := &verification{in: in, waiting: maps.Clone(in.Summaries), newest: map[string]time.Time{}}
+	for _, s := range in.Summaries {
+		if s.Ended.After(v.newest[s.Gateway]) {
+			v.newest[s.Gateway] = s.Ended
+		}
+	}
 	err := v.run(ctx)
 	return v.report, err
 }
@@ -48,7 +76,8 @@ func Verify(ctx context.Context, in VerifyInput) (Report, error) {
 // verification is one run of Verify.
 type verification struct {
 	in      VerifyInput
-	waiting map[string]Summary // of the audit trail, not met yet
+	waiting map[string]Summary   // of the audit trail, not met yet
+	newest  map[string]time.Time // by gateway: when the last session ended that the audit trail knows of
 	report  Report
 }
 
@@ -123,6 +152,8 @@ func (v *verification) openSession(r *Recording) {
 func (v *verification) records(r *Recording) (*Record, tally, error) {
 	t := newTally()
 	var last *Record
+	var ungranted error // named only when the chain holds: what it says is said by the gateway
+	asked := map[string]bool{}
 	for rec, err := range r.Records() {
 		if err != nil {
 			return nil, t, err
@@ -130,12 +161,19 @@ func (v *verification) records(r *Recording) (*Record, tally, error) {
 		t.add(rec)
 		last = rec
 		v.report.Records++
+		if ungranted == nil {
+			ungranted = v.granted(rec, &t, asked)
+		}
 		if rec.Type == TypeDenied && v.asked(rec.Summary.Session) {
 			v.confirm(deniedSummary(rec), &Problem{Session: rec.Summary.Session, Path: r.Path, Record: rec.Seq})
 		}
 	}
 	if last == nil {
 		return nil, t, &Problem{Session: r.Session, Path: r.Path, Record: 1, Reason: "missing: the recording is empty"}
+	}
+	if p, ok := ungranted.(*Problem); ok {
+		p.Session, p.Path = r.Session, r.Path
+		v.problem(p)
 	}
 	return last, t, nil
 }
@@ -148,11 +186,39 @@ func (v *verification) check(r *Recording, seal *Record, t *tally) error {
 	if want := recordingPath(t.header); want != r.Path {
 		return bad(1, "this is the recording %s: files were exchanged or moved", want)
 	}
-	if err := v.in.Verify(t.header.Gateway, []byte(seal.Statement), []byte(seal.Signature)); err != nil {
+	if err := v.in.Verify(t.header.Gateway, seal.Time, []byte(seal.Statement), []byte(seal.Signature)); err != nil {
 		return bad(seal.Seq, "the seal is not by gateway %s: %v", t.header.Gateway, err)
 	}
 	if want := t.summary(t.last.End, t.last.Ended); !sameSummary(want, *t.last) {
 		return bad(seal.Seq-1, "the summary is not what the records add up to")
+	}
+	return nil
+}
+
+// granted asks about what a recording stood on: its header's grant, and other
+// bytes of the review that later commands ran under.
+func (v *verification) granted(r *Record, t *tally, asked map[string]bool) error {
+	h := t.header
+	if v.in.Granted == nil || h.Review == "" {
+		return nil
+	}
+	g := Grant{At: r.Time, Principal: h.Principal, Connection: h.Connection, Review: h.Review}
+	switch {
+	case r.Type == TypeOpen:
+		g.ReviewSHA256, g.ReviewCommit, g.Approvers = h.ReviewSHA256, h.ReviewCommit, h.Approvers
+		g.Release, g.ReleaseDigest, g.ReleaseCommit = h.Release, h.ReleaseDigest, h.ReleaseCommit
+	case r.Type == TypeCommand && r.Command.Verdict == policies.Allow:
+		g.ReviewSHA256, g.Release, g.ReleaseDigest = r.Command.ReviewSHA256, r.Command.Release, r.Command.ReleaseDigest
+	default:
+		return nil
+	}
+	key := g.ReviewSHA256 + " " + g.ReleaseDigest
+	if asked[key] {
+		return nil
+	}
+	asked[key] = true
+	if err := v.in.Granted(g); err != nil {
+		return &Problem{Record: r.Seq, Reason: "it was not granted as it says: " + err.Error()}
 	}
 	return nil
 }
@@ -165,6 +231,9 @@ func (v *verification) confirm(recorded Summary, at *Problem) {
 	kept, ok := v.waiting[recorded.Session]
 	delete(v.waiting, recorded.Session)
 	switch {
+	case !ok && recorded.Ended.Add(lateBy).Before(v.newest[recorded.Gateway]):
+		at.Reason = fmt.Sprintf("its summary is missing: the audit trail has one of a session of gateway %s that ended later, at %s", recorded.Gateway, v.newest[recorded.Gateway].UTC().Format(time.RFC3339))
+		v.problem(at)
 	case !ok:
 		v.report.Unconfirmed = append(v.report.Unconfirmed, recorded.Session)
 	case kept.Digest != recorded.Digest:

@@ -12,6 +12,7 @@ type Problem struct {
 	Session string `json:"session"`
 	Path    string `json:"path,omitempty"`   // below the recordings folder; "" in the journal
 	Record  int64  `json:"record,omitempty"` // the first bad record, from 1; 0: the recording as a whole
+	Commit  string `json:"commit,omitempty"` // of the audit branch; Path is then below its root
 	Reason  string `json:"reason"`
 }
 
@@ -21,7 +22,12 @@ func (p *Problem) Error() string { return p.String() }
 // String names the recording, the record and what is wrong with it.
 func (p Problem) String() string {
 	where := p.Path
-	if where == "" {
+	switch {
+	case p.Commit != "" && where != "":
+		where = "audit commit " + p.Commit + ": " + where
+	case p.Commit != "":
+		where = "audit commit " + p.Commit
+	case where == "":
 		where = "session " + p.Session
 	}
 	if p.Record > 0 {
