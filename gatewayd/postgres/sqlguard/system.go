@@ -10,8 +10,7 @@ var secretSystemColumns = map[string]string{
 }
 
 // secretSettings are settings whose values name files, commands or passwords.
-const secretSettings = `(select * from pg_catalog.pg_settings as sallyport_source where pg_catalog.strpos(sallyport_source.name, '.') operator(pg_catalog.=) 0` +
-	` and not (sallyport_source.name operator(pg_catalog.~) '(_conninfo|_command|_file|_directory|passphrase|_cmd)' ))`
+const secretSettings = `(select * from pg_catalog.pg_settings as sallyport_source where sallyport_source.name operator(pg_catalog.!~*) '` + hiddenSettings + `')`
 
 // maskSystem masks what the system catalogs would show of others.
 func maskSystem(cat *Catalog, masked map[string]*maskedRelation) {
