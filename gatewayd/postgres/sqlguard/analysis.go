@@ -43,6 +43,8 @@ type facts struct {
 	uses           []*use
 	columns        []columnRef
 	params         []int
+	levels         []*selectLevel
+	writtenOut     map[int]bool   // places of column references that became something else
 	aliases        map[string]int // names of range items, and how many there are of each
 	written        map[string]bool
 	star           bool // a star below the outermost select list
@@ -55,6 +57,7 @@ type facts struct {
 	callsListed    bool
 	writes         bool
 	secret         bool              // its literals are digested whatever they meet
+	derived        map[[2]string]int // alias and column of sub-selects in FROM
 	ambiguous      [][2]string       // qualifier and field that may be a function
 	verbs          []policies.Effect // effects that no relation reference carries
 }
@@ -65,10 +68,14 @@ type use struct {
 	masked     *maskedRelation
 	object     string // "" for system catalogs
 	alias      string
-	start, end int
+	start, end int // of the name
+	from, to   int // of what a sub-select replaces: the name, ONLY before it and * behind it
 	hasAlias   bool
-	read       bool // false for the target of a write, until something of it is read
-	rowRead    bool // everything of it is read
+	only       bool
+	sample     string   // TABLESAMPLE …, when it moves into the sub-select
+	system     []string // system columns that the sub-select shows
+	read       bool     // false for the target of a write, until something of it is read
+	rowRead    bool     // everything of it is read
 	locked     bool
 	qualified  bool // the text names its schema
 	replaced   bool // a read of a masked relation: the whole name becomes a sub-select
@@ -120,7 +127,7 @@ func (a *analysis) statement(raw *pg.RawStmt) {
 	if raw.StmtLen > 0 {
 		end = int(raw.StmtLocation + raw.StmtLen)
 	}
-	a.facts = &facts{start: int(raw.StmtLocation), end: end, aliases: make(map[string]int), written: make(map[string]bool)}
+	a.facts = &facts{start: int(raw.StmtLocation), end: end, aliases: make(map[string]int), written: make(map[string]bool), writtenOut: make(map[int]bool), derived: make(map[[2]string]int)}
 	a.topLevel(inner(raw.Stmt))
 	if a.refusal != nil {
 		return
@@ -132,6 +139,7 @@ func (a *analysis) statement(raw *pg.RawStmt) {
 func (a *analysis) settle() {
 	f := a.facts
 	touches := f.executesMasked
+	a.systemColumns()
 	var effects effectSet
 	for _, u := range f.uses {
 		if u.masked != nil && !u.masked.system {
@@ -220,6 +228,9 @@ func (f *facts) meetsMasked() bool {
 	for _, u := range f.uses {
 		if u.masked == nil || u.masked.system {
 			continue
+		}
+		if !u.masked.columnwise() {
+			return true
 		}
 		for name := range u.masked.masks {
 			if f.written[name] || f.aliases[name] > 0 {

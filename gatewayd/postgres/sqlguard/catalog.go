@@ -65,12 +65,15 @@ type Relation struct {
 	Kind       string     `json:"kind"`              // pg_class.relkind
 	Columns    []Column   `json:"columns,omitempty"` // in attribute order, dropped ones left out
 	PrimaryKey []string   `json:"primaryKey,omitempty"`
-	Unique     [][]string `json:"unique,omitempty"`     // columns that each further unique or exclusion index touches
-	Reads      []string   `json:"reads,omitempty"`      // relations that a view's definition names, "schema.name"
-	Calls      []string   `json:"calls,omitempty"`      // functions outside pg_catalog that it names
-	Definition string     `json:"definition,omitempty"` // of a view
-	Parents    []string   `json:"parents,omitempty"`    // inheritance and partition parents
-	Rules      bool       `json:"rules,omitempty"`      // has rewrite rules of its own
+	Unique     [][]string `json:"unique,omitempty"` // columns that each further unique or exclusion index touches
+	// Keys are the columns that each unique or exclusion index touches, by the index's name, the primary key's included.
+	Keys       map[string][]string `json:"keys,omitempty"`
+	Reads      []string            `json:"reads,omitempty"`      // relations that a view's definition names, "schema.name"
+	Calls      []string            `json:"calls,omitempty"`      // functions outside pg_catalog that it names
+	Definition string              `json:"definition,omitempty"` // of a view or materialized view
+	Barrier    bool                `json:"barrier,omitempty"`    // a security_barrier view
+	Parents    []string            `json:"parents,omitempty"`    // inheritance and partition parents
+	Rules      bool                `json:"rules,omitempty"`      // has rewrite rules of its own
 }
 
 // Column is one column of a relation. Base names the type below any domains.

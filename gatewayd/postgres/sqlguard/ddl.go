@@ -1,6 +1,7 @@
 package sqlguard
 
 import (
+	"slices"
 	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v6"
@@ -34,7 +35,9 @@ func (a *analysis) definition(m any) {
 		}
 		f.verbs = append(f.verbs, policies.Effect{Verb: "create", Object: n.Schemaname + ".*"})
 	case *pg.CreateEnumStmt:
-		a.createType(n.TypeName)
+		if names := stringsOf(n.TypeName); a.qualifiedName(names, "type") {
+			f.verbs = append(f.verbs, policies.Effect{Verb: "create", Object: strings.Join(names, ".")})
+		}
 	case *pg.CompositeTypeStmt:
 		if a.unmaskedOnly("CREATE TYPE") {
 			if a.creates(n.Typevar, KindDDL) != nil {
@@ -147,7 +150,7 @@ func (a *analysis) visitDefinition(m any) {
 	switch n := m.(type) {
 	case *pg.Constraint:
 		if n.Pktable != nil {
-			a.references(n.Pktable)
+			a.references(n.Pktable, stringsOf(n.PkAttrs))
 		}
 		children(&pg.Constraint{RawExpr: n.RawExpr, Exclusions: n.Exclusions, WhereClause: n.WhereClause, Options: n.Options}, a.visitDefinition)
 	case *pg.ColumnDef:
@@ -157,11 +160,7 @@ func (a *analysis) visitDefinition(m any) {
 		}
 		children(n, a.visitDefinition)
 	case *pg.TableLikeClause:
-		u := a.refer(n.Relation)
-		if u != nil && a.g.hasMask {
-			a.refuse("masked_definition", "LIKE is not supported on a connection with masked columns; list the columns")
-		}
-		if u != nil {
+		if u := a.refer(n.Relation); u != nil { // takes the columns, not their values
 			u.read = true
 		}
 	case *pg.PartitionSpec, *pg.PartitionElem, *pg.PartitionBoundSpec, *pg.PartitionRangeDatum, *pg.List, *pg.IndexElem:
@@ -178,15 +177,21 @@ func (a *analysis) visitDefinition(m any) {
 	}
 }
 
-// references notes the relation of a foreign key. One to a masked relation would tell which values exist.
-func (a *analysis) references(r *pg.RangeVar) {
+// references notes the relation of a foreign key. One to masked columns would tell which values exist.
+func (a *analysis) references(r *pg.RangeVar, columns []string) {
 	u := a.refer(r)
 	if u == nil {
 		return
 	}
 	u.verbs = append(u.verbs, policies.Effect{Verb: "alter", Object: u.object})
-	if u.masked != nil {
-		a.refuse("masked_definition", "a foreign key to %s, which has masked columns, is not supported", u.rel.qualified())
+	if u.masked == nil {
+		return
+	}
+	if len(columns) == 0 {
+		columns = u.rel.PrimaryKey
+	}
+	if slices.ContainsFunc(columns, u.isMasked) {
+		a.refuse("masked_definition", "a foreign key to masked columns of %s is not supported; refer to another key", u.rel.qualified())
 	}
 }
 
@@ -250,11 +255,7 @@ func (a *analysis) createTable(n *pg.CreateStmt) {
 		return
 	}
 	for _, p := range n.InhRelations {
-		if a.g.hasMask {
-			a.refuse("masked_definition", "INHERITS and PARTITION OF are not supported on a connection with masked columns")
-			return
-		}
-		if parent := a.acts(p.GetRangeVar(), "alter"); parent == nil {
+		if a.alters(p.GetRangeVar(), "INHERITS or PARTITION OF") == nil {
 			return
 		}
 	}
@@ -350,11 +351,7 @@ func (a *analysis) alterTable(n *pg.AlterTableStmt) {
 			return
 		case pg.AlterTableType_AT_AttachPartition, pg.AlterTableType_AT_DetachPartition, pg.AlterTableType_AT_DetachPartitionFinalize:
 			p := cmd.GetDef().GetPartitionCmd()
-			if p == nil || a.g.hasMask {
-				a.refuse("masked_definition", "ATTACH and DETACH PARTITION are not supported on a connection with masked columns")
-				return
-			}
-			if a.acts(p.Name, "alter") == nil {
+			if p == nil || a.alters(p.Name, "ATTACH or DETACH PARTITION") == nil {
 				return
 			}
 			if p.Bound != nil {

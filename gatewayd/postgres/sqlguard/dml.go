@@ -2,6 +2,7 @@ package sqlguard
 
 import (
 	"slices"
+	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v6"
 
@@ -24,6 +25,9 @@ func (a *analysis) written(r *pg.RangeVar) *use {
 	if a.g.hasMask {
 		if reason := a.g.blocked[k]; reason != "" {
 			a.refuse("masked_view", "%s", reason)
+		}
+		if u.masked != nil && !u.masked.columnwise() {
+			a.refuse("masked_view", "view %s.%s computes with masked columns and may not be written to; write to its tables", u.schema, u.name)
 		}
 		if u.rel != nil && u.rel.Rules {
 			a.refuse("masked_rules", "%s.%s has rewrite rules, which could reach masked columns; write to another table", u.schema, u.name)
@@ -78,11 +82,10 @@ func (a *analysis) insert(n *pg.InsertStmt) {
 		if c := n.OnConflictClause; c != nil {
 			a.onConflict(u, c)
 		}
-		a.returning(u, n.ReturningList)
 		if u.masked != nil {
 			a.maskedTarget(u, true, n.OnConflictClause)
-			a.maskedReturning(u, n.ReturningList)
 		}
+		a.returning(u, n.ReturningList)
 	})
 }
 
@@ -96,18 +99,37 @@ func (a *analysis) onConflict(u *use, c *pg.OnConflictClause) {
 	if u.masked == nil {
 		return
 	}
-	touched := false
-	if c.Infer == nil || c.Infer.Conname != "" {
-		for _, unique := range append([][]string{u.rel.PrimaryKey}, u.rel.Unique...) {
-			touched = touched || slices.ContainsFunc(unique, u.isMasked)
-		}
-	} else {
-		for _, e := range c.Infer.IndexElems {
-			touched = touched || u.isMasked(e.GetIndexElem().GetName())
-		}
-	}
-	if touched {
+	if u.conflictTells(c) {
 		a.refuse("masked_on_conflict", "ON CONFLICT on a unique key of %s with masked columns would tell whether a value exists; name the columns of another key", u.rel.qualified())
+	}
+}
+
+// conflictTells says whether an ON CONFLICT could tell that a masked value exists.
+func (u *use) conflictTells(c *pg.OnConflictClause) bool {
+	if !strings.Contains("rp", u.rel.Kind) {
+		return true // the keys are those of the tables below the view
+	}
+	some := slices.ContainsFunc(append([][]string{u.rel.PrimaryKey}, u.rel.Unique...), func(key []string) bool { return slices.ContainsFunc(key, u.isMasked) })
+	switch infer := c.Infer; {
+	case infer == nil:
+		return some
+	case infer.Conname != "":
+		columns, known := u.rel.Keys[infer.Conname]
+		return !known && some || slices.ContainsFunc(columns, u.isMasked)
+	case infer.WhereClause != nil && some:
+		return true // the condition of a partial index
+	default:
+		told := false
+		for _, e := range infer.IndexElems {
+			told = told || u.isMasked(e.GetIndexElem().GetName())
+			descend(inner(e.GetIndexElem().GetExpr()), func(m any) bool {
+				if ref, ok := m.(*pg.ColumnRef); ok {
+					told = told || slices.ContainsFunc(stringsOf(ref.Fields), u.isMasked)
+				}
+				return true
+			})
+		}
+		return told
 	}
 }
 
@@ -125,13 +147,12 @@ func (a *analysis) update(n *pg.UpdateStmt) {
 		a.visitAll(n.TargetList)
 		a.visitNode(n.WhereClause)
 		a.readsTarget(u, before)
-		a.returning(u, n.ReturningList)
 		if u.masked != nil {
 			a.maskedTarget(u, false, nodes(n.FromClause)...)
 			a.maskedTarget(u, false, nodes(n.TargetList)...)
 			a.maskedTarget(u, false, inner(n.WhereClause))
-			a.maskedReturning(u, n.ReturningList)
 		}
+		a.returning(u, n.ReturningList, n.FromClause...)
 	})
 }
 
@@ -146,12 +167,11 @@ func (a *analysis) delete(n *pg.DeleteStmt) {
 		a.visitAll(n.UsingClause)
 		a.visitNode(n.WhereClause)
 		a.readsTarget(u, before)
-		a.returning(u, n.ReturningList)
 		if u.masked != nil {
 			a.maskedTarget(u, false, nodes(n.UsingClause)...)
 			a.maskedTarget(u, false, inner(n.WhereClause))
-			a.maskedReturning(u, n.ReturningList)
 		}
+		a.returning(u, n.ReturningList, n.UsingClause...)
 	})
 }
 
@@ -159,10 +179,6 @@ func (a *analysis) merge(n *pg.MergeStmt) {
 	a.withQueries(n.WithClause, func() {
 		u := a.written(n.Relation)
 		if u == nil {
-			return
-		}
-		if u.masked != nil {
-			a.refuse("masked_merge", "MERGE into %s, which has masked columns, is not supported; use INSERT, UPDATE and DELETE", u.rel.qualified())
 			return
 		}
 		u.read = true
@@ -187,6 +203,13 @@ func (a *analysis) merge(n *pg.MergeStmt) {
 		a.visitNode(n.SourceRelation)
 		a.visitNode(n.JoinCondition)
 		a.visitAll(n.MergeWhenClauses)
+		if u.masked != nil {
+			a.maskedTarget(u, false, inner(n.SourceRelation), inner(n.JoinCondition))
+			a.maskedTarget(u, false, nodes(n.MergeWhenClauses)...)
+			if slices.ContainsFunc(n.ReturningList, func(item *pg.Node) bool { return isStar(item.GetResTarget().GetVal()) }) {
+				a.refuseMaskedRead(u, "RETURNING *")
+			}
+		}
 		a.returning(u, n.ReturningList)
 	})
 }
@@ -214,31 +237,6 @@ func (a *analysis) readsTarget(u *use, before int) {
 			return
 		}
 	}
-}
-
-// returning visits a RETURNING list.
-func (a *analysis) returning(u *use, list []*pg.Node) {
-	if len(list) == 0 {
-		return
-	}
-	u.read = true
-	for _, n := range list {
-		if isStar(n.GetResTarget().GetVal()) {
-			u.rowRead = true
-		}
-	}
-	a.visitAll(list)
-}
-
-// maskedReturning refuses a RETURNING list that would show masked columns of the target.
-func (a *analysis) maskedReturning(u *use, list []*pg.Node) {
-	for _, n := range list {
-		if isStar(n.GetResTarget().GetVal()) {
-			a.refuseMaskedRead(u, "RETURNING *")
-			return
-		}
-	}
-	a.maskedTarget(u, false, nodes(list)...)
 }
 
 func (a *analysis) refuseMaskedRead(u *use, what string) {

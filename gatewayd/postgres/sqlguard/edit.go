@@ -10,7 +10,7 @@ import (
 type edit struct {
 	start, end int
 	text       string
-	sub        bool // the text is a sub-select that reads a masked relation
+	reads      int  // how many relations the text itself reads: it is a sub-select that stands for a masked one
 	names      bool // the text stands for a name of the input, so its position maps back
 }
 

@@ -21,6 +21,10 @@ var (
 	deniedFunctions  = wordSet(deniedFunctionsText)
 )
 
+// schemaFunctions are the functions of information_schema, which drivers call: they compute from their arguments.
+var schemaFunctions = wordSet(`_pg_char_max_length _pg_char_octet_length _pg_datetime_precision _pg_expandarray _pg_interval_type
+	_pg_numeric_precision _pg_numeric_precision_radix _pg_numeric_scale _pg_truetypid _pg_truetypmod`)
+
 // checkedFunctions are allowed with some arguments only.
 var checkedFunctions = map[string]func(*analysis, *pg.FuncCall){
 	"set_config":      (*analysis).callSetConfig,
@@ -55,9 +59,9 @@ func (a *analysis) unqualifiedCall(n *pg.FuncCall, name string) {
 		return
 	}
 	for _, schema := range a.path {
-		if a.g.listed[key(schema, name)] {
+		if a.g.listed[key(schema, name)] || a.g.catalog.computes(schema, name) {
 			a.prefix(int(n.Location), schema)
-			a.facts.callsListed = true
+			a.facts.callsListed = a.facts.callsListed || a.g.listed[key(schema, name)]
 			return
 		}
 	}
@@ -69,8 +73,10 @@ func (a *analysis) qualifiedCall(n *pg.FuncCall, schema, name string) {
 	case schema == "pg_catalog" && checkedFunctions[name] != nil:
 		checkedFunctions[name](a, n)
 	case schema == "pg_catalog" && (allowedFunctions[name] || n.Funcformat == pg.CoercionForm_COERCE_SQL_SYNTAX && !deniedFunctions[name]):
+	case schema == "information_schema" && schemaFunctions[name]:
 	case a.g.listed[key(schema, name)]:
 		a.facts.callsListed = true
+	case a.g.catalog.computes(schema, name):
 	default:
 		a.refuseCall(schema + "." + name)
 	}
@@ -109,7 +115,7 @@ func (a *analysis) fieldName(qualifier, name string) {
 // called, unless every relation known by that alias has such a column.
 func (a *analysis) ambiguousFields() {
 	for _, pair := range a.facts.ambiguous {
-		found := 0
+		found := a.facts.derived[pair]
 		for _, u := range a.facts.uses {
 			if u.alias == pair[0] && u.rel != nil && u.rel.Column(pair[1]) != nil {
 				found++
@@ -209,15 +215,67 @@ func (a *analysis) callSetConfig(n *pg.FuncCall) {
 	a.refuse("setting_not_allowed", "set_config is allowed only as select set_config('name', 'value', true or false) with constants; use SET")
 }
 
-// callCurrentSetting allows reading the settings that may be shown.
+// hiddenSettings match the names of settings that hold files, commands or passwords, or that somebody made up.
+const hiddenSettings = `[.]|conninfo|_command|_cmd|_file$|keyfile$|_director|passphrase|^config_file$`
+
+// callCurrentSetting allows reading the settings that may be shown. Of a name
+// that is not a constant, the hidden ones become null.
 func (a *analysis) callCurrentSetting(n *pg.FuncCall) {
 	if len(n.Args) >= 1 && plainCall(n) {
 		if name, ok := stringArgument(n.Args[0]); ok {
 			a.showSetting(strings.ToLower(name))
 			return
 		}
+		if a.hideSettings(n) {
+			return
+		}
 	}
-	a.refuse("setting_not_allowed", "current_setting is allowed only with a constant name of a setting")
+	a.refuse("setting_not_allowed", "this call of current_setting is not understood; write current_setting('name')")
+}
+
+// hideSettings makes the name of a hidden setting one that does not exist.
+func (a *analysis) hideSettings(n *pg.FuncCall) bool {
+	end, ok := nameEnd(a.text, int(n.Location), len(n.Funcname))
+	l := lexer{s: a.text, at: end}
+	open, more := l.next()
+	if !ok || !more || open.kind != tokOpen || len(n.Args) > 2 {
+		return false
+	}
+	l.at = open.start
+	end, ok = l.parentheses()
+	if !ok {
+		return false
+	}
+	stop, missing := end-1, ", true"
+	if len(n.Args) == 2 {
+		if stop, ok = commaIn(a.text, open.end, end); !ok {
+			return false
+		}
+		missing = ""
+	}
+	a.edits = append(a.edits,
+		edit{start: open.end, end: open.end, text: "pg_catalog.regexp_replace(("},
+		edit{start: stop, end: stop, text: ")::pg_catalog.text, '^.*(" + hiddenSettings + ").*$', '', 'i')" + missing})
+	return true
+}
+
+// commaIn finds the first comma outside of parentheses.
+func commaIn(s string, start, end int) (int, bool) {
+	l := lexer{s: s, at: start}
+	depth := 0
+	for {
+		t, more := l.next()
+		switch {
+		case !more || t.start >= end:
+			return 0, false
+		case t.kind == tokOpen:
+			depth++
+		case t.kind == tokClose:
+			depth--
+		case t.kind == tokComma && depth == 0:
+			return t.start, true
+		}
+	}
 }
 
 // callSequence allows sequence functions on a constant name.

@@ -59,7 +59,7 @@ func New(cat *Catalog, opt Options) (*Guard, error) {
 		g.listed[key(schema, fn)] = true
 		g.byName[fn] = append(g.byName[fn], schema)
 	}
-	g.masked, g.blocked = spread(cat, opt.Masks)
+	g.spread(opt.Masks)
 	return g, nil
 }
 

@@ -179,17 +179,30 @@ func redaction(cat *Catalog, col Column) (string, error) {
 type maskedRelation struct {
 	rel    *Relation
 	masks  map[string]string // column to the SQL that stands for it
-	with   map[string]string
-	system bool // a system catalog: masked everywhere, and no reason to hide anything else
-	query  string
+	with   map[string]string // column to the name of its mask
+	system bool              // a system catalog: masked everywhere, and no reason to hide anything else
+	query  string            // stands for the relation as it is
+	source string            // of an expanded view: its definition, spliced
+	inside int               // how many relations source reads
 }
 
 // sourceAlias names the real relation inside a generated sub-select.
 const sourceAlias = "sallyport_source"
 
-// sub is the sub-select that stands for the relation. Columns are bound by
-// position, so that a concurrent rename cannot move a mask.
-func (m *maskedRelation) sub(system []string) string {
+// columnwise says that the relation is read itself and masked column by column.
+func (m *maskedRelation) columnwise() bool { return m.query == "" && m.source == "" }
+
+// reads is how many relations the sub-select names.
+func (m *maskedRelation) reads() int {
+	if m.source != "" {
+		return m.inside
+	}
+	return 1
+}
+
+// sub is the sub-select that stands for one use of the relation. Columns are
+// bound by position, so that a concurrent rename cannot move a mask.
+func (m *maskedRelation) sub(u *use) string {
 	if m.query != "" {
 		return m.query
 	}
@@ -205,25 +218,39 @@ func (m *maskedRelation) sub(system []string) string {
 		}
 		b.WriteString(expr + " as " + quoteIdent(col.Name))
 	}
-	for _, name := range system {
+	for _, name := range u.system {
 		b.WriteString(", " + sourceAlias + "." + name + " as " + name)
 	}
-	b.WriteString(" from " + quoteQualified(m.rel.Schema, m.rel.Name) + " as " + sourceAlias + "(")
+	b.WriteString(" from ")
+	if u.only {
+		b.WriteString("only ")
+	}
+	if m.source != "" {
+		b.WriteString(m.source)
+	} else {
+		b.WriteString(quoteQualified(m.rel.Schema, m.rel.Name))
+	}
+	b.WriteString(" as " + sourceAlias + "(")
 	for i := range m.rel.Columns {
 		if i > 0 {
 			b.WriteString(", ")
 		}
 		fmt.Fprintf(&b, "c%d", i+1)
 	}
-	b.WriteString("))")
+	b.WriteString(")" + u.sample)
+	if m.source != "" && m.rel.Barrier {
+		b.WriteString(" offset 0") // keeps the reader's conditions out of the definition
+	}
+	b.WriteString(")")
 	return b.String()
 }
 
 // spread says which relations are masked, and which cannot be read soundly at
 // all. A mask holds on partitions and inheritance children of its table, and on
 // the parents, through which the same rows are read.
-func spread(cat *Catalog, masks []Mask) (masked map[string]*maskedRelation, blocked map[string]string) {
-	masked, blocked = make(map[string]*maskedRelation), make(map[string]string)
+func (g *Guard) spread(masks []Mask) {
+	cat := g.catalog
+	g.masked, g.blocked = make(map[string]*maskedRelation), make(map[string]string)
 	with := make(map[*Relation]map[string]string)
 	put := func(r *Relation, column, mask string) bool {
 		if r.Column(column) == nil || with[r][column] != "" {
@@ -257,76 +284,21 @@ func spread(cat *Catalog, masks []Mask) (masked map[string]*maskedRelation, bloc
 			}
 		}
 	}
+	s := &viewSettler{g: g, with: with, settled: make(map[*Relation]bool)}
 	for r, columns := range with {
-		m := &maskedRelation{rel: r, masks: make(map[string]string), with: columns}
-		for i, col := range r.Columns {
+		for _, col := range r.Columns {
 			for _, from := range col.From {
 				if columns[from] != "" && columns[col.Name] == "" {
-					blocked[key(r.Schema, r.Name)] = fmt.Sprintf("column %s of %s is generated from a masked column and is not masked itself; have it masked too", col.Name, r.qualified())
+					g.blocked[key(r.Schema, r.Name)] = fmt.Sprintf("column %s of %s is generated from a masked column and is not masked itself; have it masked too", col.Name, r.qualified())
 				}
 			}
-			mask := columns[col.Name]
-			if mask == "" {
-				continue
-			}
-			expr, err := maskExpression(cat, col, mask, fmt.Sprintf("c%d", i+1))
-			if err != nil {
-				blocked[key(r.Schema, r.Name)] = fmt.Sprintf("column %s of %s cannot be masked: %v", col.Name, r.qualified(), err)
-				continue
-			}
-			m.masks[col.Name] = expr
 		}
-		masked[key(r.Schema, r.Name)] = m
+		g.masked[key(r.Schema, r.Name)] = s.relation(r, columns)
 	}
+	maskSystem(cat, g.masked)
 	if len(masks) > 0 {
-		blockViews(cat, masked, blocked)
-	}
-	maskSystem(cat, masked)
-	return masked, blocked
-}
-
-// blockViews blocks every view that reaches a masked relation, or a function
-// that could, however many views are in between.
-func blockViews(cat *Catalog, masked map[string]*maskedRelation, blocked map[string]string) {
-	for changed := true; changed; {
-		changed = false
 		for _, r := range cat.Relations {
-			k := key(r.Schema, r.Name)
-			if blocked[k] != "" {
-				continue
-			}
-			if reason := viewReason(cat, r, masked, blocked); reason != "" {
-				blocked[k] = reason
-				changed = true
-			}
+			s.settle(r)
 		}
 	}
-}
-
-func viewReason(cat *Catalog, r *Relation, masked map[string]*maskedRelation, blocked map[string]string) string {
-	for _, name := range r.Reads {
-		base := cat.related(name)
-		if base == nil {
-			if !strings.HasPrefix(name, "pg_catalog.") && !strings.HasPrefix(name, "information_schema.") {
-				return fmt.Sprintf("view %s reads %s, which the catalog does not know; query the tables directly", r.qualified(), name)
-			}
-			if catalog, _ := strings.CutPrefix(name, "pg_catalog."); catalog != name && !systemCatalogs[catalog] {
-				return fmt.Sprintf("view %s reads %s, which can show data or secrets; query the tables directly", r.qualified(), name)
-			}
-			continue
-		}
-		k := key(base.Schema, base.Name)
-		if masked[k] != nil || blocked[k] != "" {
-			return fmt.Sprintf("view %s reads %s, which has masked columns; query %s directly, where they are masked", r.qualified(), name, name)
-		}
-	}
-	for _, name := range r.Calls {
-		schema, fn, _ := strings.Cut(name, ".")
-		for _, f := range cat.functions[fn] {
-			if f.Schema == schema && f.Extension == "" {
-				return fmt.Sprintf("view %s calls function %s, which could read masked columns; query the tables directly", r.qualified(), name)
-			}
-		}
-	}
-	return ""
 }

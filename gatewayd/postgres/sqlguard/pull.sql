@@ -20,7 +20,7 @@ relation as (
   select c.oid, n.nspname, c.relname, c.relkind
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
    where (c.relkind in ('r','p','v','m','f','S','c','i','I') and not exists (select from skipped s where s.oid = n.oid))
-      or (n.nspname = 'pg_catalog' and c.relname in ('pg_stat_activity', 'pg_subscription'))
+      or (n.nspname = 'pg_catalog' and c.relname in ('pg_stat_activity', 'pg_subscription', 'pg_db_role_setting', 'pg_roles', 'pg_user', 'pg_user_mappings'))
 ),
 col as (
   select a.attrelid, a.attnum, pg_catalog.json_strip_nulls(pg_catalog.json_build_object(
@@ -69,6 +69,9 @@ described as (
       'primaryKey', (select i.names from index_columns i where i.indrelid = r.oid and i.indisprimary),
       'unique', (select pg_catalog.json_agg(i.names order by i.indexrelid) from index_columns i
                   where i.indrelid = r.oid and not i.indisprimary and i.names is not null),
+      'keys', (select pg_catalog.json_object_agg(x.relname, i.names order by x.relname)
+                 from index_columns i join pg_catalog.pg_class x on x.oid = i.indexrelid
+                where i.indrelid = r.oid and i.names is not null),
       'reads', case when r.relkind in ('v','m') then (
           select pg_catalog.json_agg(distinct pg_catalog.concat(n.nspname, '.', c.relname))
             from pg_catalog.pg_rewrite w
@@ -85,7 +88,9 @@ described as (
             join pg_catalog.pg_proc p on p.oid = d.refobjid
             join pg_catalog.pg_namespace n on n.oid = p.pronamespace
            where w.ev_class = r.oid and n.nspname <> 'pg_catalog') end,
-      'definition', case when r.relkind = 'v' and r.nspname <> 'pg_catalog' then pg_catalog.pg_get_viewdef(r.oid) end,
+      'definition', case when r.relkind in ('v','m') and r.nspname <> 'pg_catalog' then pg_catalog.pg_get_viewdef(r.oid) end,
+      'barrier', (select true from pg_catalog.pg_class b
+                   where b.oid = r.oid and b.reloptions && array['security_barrier=true', 'security_barrier=on', 'security_barrier=1', 'security_barrier=yes']),
       'parents', (
           select pg_catalog.json_agg(pg_catalog.concat(n.nspname, '.', c.relname) order by i.inhseqno)
             from pg_catalog.pg_inherits i join pg_catalog.pg_class c on c.oid = i.inhparent
@@ -111,7 +116,8 @@ select pg_catalog.json_build_object(
   'functions', coalesce((
       select pg_catalog.json_agg(f.j order by f.nspname, f.proname) from (
         select n.nspname, p.proname, pg_catalog.json_strip_nulls(pg_catalog.json_build_object(
-                 'schema', n.nspname, 'name', p.proname, 'extension', pg_catalog.min(x.extname))) as j
+                 'schema', n.nspname, 'name', p.proname,
+                 'extension', case when pg_catalog.bool_and(x.extname is not null) then pg_catalog.min(x.extname) end)) as j
           from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
           left join extension_object x on x.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass and x.objid = p.oid
          where not exists (select from skipped s where s.oid = n.oid)

@@ -1,8 +1,6 @@
 package sqlguard
 
 import (
-	"slices"
-
 	pg "github.com/pganalyze/pg_query_go/v6"
 
 	"github.com/sallyport-dev/sallyport/policies"
@@ -68,6 +66,7 @@ func (a *analysis) visit(m any) {
 		children(n, a.visitBelow)
 	case *pg.RangeSubselect:
 		a.alias(n.Alias)
+		a.derived(n)
 		children(n, a.visitBelow)
 	case *pg.RangeFunction:
 		a.alias(n.Alias)
@@ -115,6 +114,21 @@ func (a *analysis) alias(alias *pg.Alias) {
 	}
 }
 
+// derived notes the column names of a sub-select in FROM that its list spells out.
+func (a *analysis) derived(n *pg.RangeSubselect) {
+	q := n.Subquery.GetSelectStmt()
+	if q == nil || n.Alias == nil || len(n.Alias.Colnames) > 0 || q.Op != pg.SetOperation_SETOP_NONE {
+		return
+	}
+	for _, item := range q.TargetList {
+		name := item.GetResTarget().GetName()
+		if ref := stringsOf(item.GetResTarget().GetVal().GetColumnRef().GetFields()); name == "" && len(ref) > 0 {
+			name = ref[len(ref)-1]
+		}
+		a.facts.derived[[2]string{n.Alias.Aliasname, name}]++
+	}
+}
+
 // selectStmt understands a SELECT, VALUES or TABLE. into allows INTO, for the outermost one.
 func (a *analysis) selectStmt(n *pg.SelectStmt, outermost bool) {
 	if n.IntoClause != nil && !outermost {
@@ -126,6 +140,8 @@ func (a *analysis) selectStmt(n *pg.SelectStmt, outermost bool) {
 	}
 	a.withQueries(n.WithClause, func() {
 		before := len(a.facts.uses)
+		level := &selectLevel{node: n}
+		a.facts.levels = append(a.facts.levels, level)
 		a.selectList(n.TargetList, outermost)
 		for _, list := range [][]*pg.Node{n.DistinctClause, n.FromClause, n.GroupClause, n.WindowClause, n.ValuesLists, n.SortClause} {
 			a.visitAll(list)
@@ -139,6 +155,7 @@ func (a *analysis) selectStmt(n *pg.SelectStmt, outermost bool) {
 		if n.Rarg != nil {
 			a.selectStmt(n.Rarg, false)
 		}
+		level.uses = a.facts.usesOf(n.FromClause)
 		a.locks(n, a.facts.uses[before:])
 		a.groupByKey(n)
 		a.tableCommand(n)
@@ -213,27 +230,17 @@ func (a *analysis) columnRef(n *pg.ColumnRef) {
 
 // fieldSelection notes (expression).field, which may also call a function of that name.
 func (a *analysis) fieldSelection(n *pg.A_Indirection) {
+	qualifier := ""
+	if names := stringsOf(n.Arg.GetColumnRef().GetFields()); len(names) == 1 && len(n.Indirection) == 1 {
+		qualifier = names[0] // (alias).field
+	}
 	for _, f := range n.Indirection {
 		if s := f.GetString_(); s != nil {
 			a.facts.indirection = true
-			a.fieldName("", s.Sval)
+			a.fieldName(qualifier, s.Sval)
 			a.facts.columns = append(a.facts.columns, columnRef{names: []string{s.Sval}, location: -1})
 		} else if f.GetAStar() != nil {
 			a.facts.indirection, a.facts.star = true, true
-		}
-	}
-}
-
-// sample understands TABLESAMPLE, which only tables have.
-func (a *analysis) sample(n *pg.RangeTableSample) {
-	before := len(a.facts.uses)
-	children(n, a.visitBelow)
-	if method := stringsOf(n.Method); !slices.Equal(method, []string{"system"}) && !slices.Equal(method, []string{"bernoulli"}) {
-		a.refuse("function_not_allowed", "only the sampling methods system and bernoulli are allowed")
-	}
-	for _, u := range a.facts.uses[before:] {
-		if u.masked != nil {
-			a.refuse("masked_tablesample", "TABLESAMPLE on %s, which has masked columns, is not supported; use WHERE random() < 0.01 instead", u.schema+"."+u.name)
 		}
 	}
 }

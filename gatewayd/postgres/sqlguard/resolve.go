@@ -215,11 +215,11 @@ func (a *analysis) note(r *pg.RangeVar, t target) *use {
 	if !ok {
 		return nil
 	}
-	u := &use{rel: t.rel, object: t.object(), alias: aliasOf(r), start: start, end: end, hasAlias: r.Alias != nil}
+	u := &use{rel: t.rel, object: t.object(), alias: aliasOf(r), start: start, end: end, from: start, to: end, hasAlias: r.Alias != nil}
 	if !t.temp {
 		u.masked = a.g.masked[key(t.schema, t.name)]
 	}
-	if t.system && u.masked == nil && secretSystemColumns[t.name] != "" {
+	if t.system && u.masked == nil && secretSystemColumns[t.name].column != "" {
 		a.refuse("system_catalog", "the catalog does not describe pg_catalog.%s, part of which is hidden; pull the catalog again", t.name)
 	}
 	u.qualified = r.Schemaname != ""
@@ -250,8 +250,8 @@ func (a *analysis) read(r *pg.RangeVar) *use {
 	if reason, blocked := a.g.blocked[key(u.schema, u.name)]; blocked {
 		a.refuse("masked_view", "%s", reason)
 	}
-	if u.masked != nil && !r.Inh {
-		a.refuse("masked_only", "ONLY on %s.%s, which has masked columns, is not supported; leave ONLY out", u.schema, u.name)
+	if u.replaced {
+		u.widen(a, r.Inh)
 	}
 	return u
 }

@@ -51,6 +51,10 @@ func (a *analysis) topLevel(m any) {
 		a.variableSet(n)
 	case *pg.VariableShowStmt:
 		f.part = Part{Kind: KindShow, Name: strings.ToLower(n.Name)}
+		if f.part.Name == "all" {
+			a.showAll()
+			return
+		}
 		a.showSetting(f.part.Name)
 	case *pg.DiscardStmt:
 		f.part = Part{Kind: KindDiscard, Name: discardName(n.Target)}
@@ -319,6 +323,19 @@ func (a *analysis) showSetting(name string) {
 	a.refuse("setting_not_allowed", "setting %s may not be shown here; name another one, or query pg_catalog.pg_settings", name)
 }
 
+// showAll turns SHOW ALL into a query of the settings that may be shown.
+func (a *analysis) showAll() {
+	l := lexer{s: a.text, at: a.facts.start}
+	show, _ := l.next()
+	all, more := l.next()
+	if !more || a.word(show) != "show" || a.word(all) != "all" {
+		a.refuse("rewrite_failed", "this SHOW ALL could not be understood; query pg_catalog.pg_settings")
+		return
+	}
+	a.edits = append(a.edits, edit{start: show.start, end: all.end, reads: 1, text: `select s.name, pg_catalog.current_setting(s.name) as setting, s.short_desc as description from ` +
+		secretSettings + ` as s order by pg_catalog.lower(s.name) collate pg_catalog."C"`})
+}
+
 // splitSearchPath takes the text of a search path apart.
 func splitSearchPath(s string) []string {
 	var names []string
@@ -393,14 +410,18 @@ func (a *analysis) copyQuery(n *pg.CopyStmt, u *use, columns []string) {
 			}
 		}
 	}
-	list := "*"
-	if len(columns) > 0 {
-		quoted := make([]string, len(columns))
-		for i, c := range columns {
-			quoted[i] = quoteIdent(c)
+	if len(columns) == 0 {
+		for _, c := range u.rel.Columns { // COPY leaves generated columns out
+			if c.Generated == "" {
+				columns = append(columns, c.Name)
+			}
 		}
-		list = strings.Join(quoted, ", ")
 	}
+	quoted := make([]string, len(columns))
+	for i, c := range columns {
+		quoted[i] = quoteIdent(c)
+	}
+	list := strings.Join(quoted, ", ")
 	u.hasAlias = false
 	a.edits = append(a.edits, edit{start: u.start, end: u.start, text: "(select " + list + " from "})
 	a.edits = append(a.edits, edit{start: u.end, end: end, text: ")"})

@@ -20,38 +20,18 @@ func (a *analysis) splice(u *use) {
 		}
 		return
 	}
-	text := u.masked.sub(a.systemColumnsOf(u))
+	text := u.masked.sub(u)
 	if !u.hasAlias {
 		text += " as " + quoteIdent(u.alias)
 	}
-	a.edits = append(a.edits, edit{start: u.start, end: u.end, text: text, sub: true})
-}
-
-// systemColumnsOf lists the system columns of a masked relation that the
-// statement names. They are added to the sub-select only where no star could
-// show them as ordinary columns.
-func (a *analysis) systemColumnsOf(u *use) []string {
-	f := a.facts
-	if u.masked.system || f.star || f.topStar || f.natural || f.aliasColumns || f.setOperation || !strings.Contains("rpm", u.rel.Kind) {
-		return nil
-	}
-	found := make(map[string]bool)
-	for _, c := range f.columns {
-		if c.last() == u.alias {
-			return nil
-		}
-		if systemColumns[c.last()] && (c.qualifier() == "" || c.qualifier() == u.alias) && u.rel.Column(c.last()) == nil {
-			found[c.last()] = true
-		}
-	}
-	return sortedKeys(found)
+	a.edits = append(a.edits, edit{start: u.from, end: u.to, text: text, reads: u.masked.reads()})
 }
 
 // qualifyColumns drops the schema from schema.table.column where the table
 // became a sub-select, which has no schema.
 func (a *analysis) qualifyColumns() {
 	for _, c := range a.facts.columns {
-		if len(c.names) != 3 || c.location < 0 {
+		if len(c.names) != 3 || c.location < 0 || a.facts.writtenOut[c.location] {
 			continue
 		}
 		for _, u := range a.facts.uses {

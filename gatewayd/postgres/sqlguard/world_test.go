@@ -3,9 +3,11 @@ package sqlguard
 import (
 	"bytes"
 	"context"
+	"crypto/md5" //nolint:gosec // a form of canaries, not a safeguard
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -61,6 +63,22 @@ var worldSchema = []string{
 	`create function public.email(app.orders) returns text language sql as 'select string_agg(ssn, '','') from app.customers'`,
 	`create table app."Odd Name" (id int primary key, "Se cret" text, "q""x" text)`,
 	`insert into app."Odd Name" values (1, 'Zq7CanaryOdd', 'ok')`,
+	`create table app.generated (id int, pin text, twice text generated always as (pin || pin) stored, free text generated always as (id::text) stored)`,
+	`insert into app.generated (id, pin) values (1, 'Zq7CanaryPin')`,
+	`create table app.measures (at date, v int) partition by range (at)`,
+	`create table app.measures_2026 partition of app.measures for values from ('2026-01-01') to ('2027-01-01')`,
+	`create view app.joined_view as select c.id, c.email, o.total from app.customers c join app.orders o on o.customer = c.id`,
+	`create view app.wide_view as select * from app.customers`,
+	`create view app.paid_view as select id, name from app.customers where salary > 1000`,
+	`create view app.upper_view as select id, upper(email::text) as shout, salary::text as pay from app.customers`,
+	`create view app.union_view as select ssn as v from app.customers union select status from app.orders`,
+	`create view app.deep_view as select v.id, v.email, u.shout from app.customer_view v join app.upper_view u using (id)`,
+	`create view app.barrier_view with (security_barrier) as select id, email, ssn from app.customers where country = 'nl'`,
+	`create view app.with_view as with x as (select id, ssn from app.customers) select id, ssn from x`,
+	`create materialized view app.customer_agg as select country, count(*) as n, sum(salary) as pay from app.customers group by country`,
+	`create materialized view app.ssn_mat as select ssn, count(*) from app.customers group by ssn`,
+	`create materialized view app.order_mat as select id, total from app.orders`,
+	`create view app.mat_view as select m.id, m.ssn from app.customer_mat m`,
 	`analyze`,
 }
 
@@ -68,6 +86,7 @@ var worldMasks = []Mask{
 	{"app.customers.email", "email"}, {"app.customers.ssn", "redact"}, {"app.customers.salary", "redact"}, {"app.customers.balance", "null"},
 	{"app.customers.born", "redact"}, {"app.customers.token", "redact"}, {"app.customers.notes", "redact"}, {"app.customers.tags", "redact"},
 	{"app.events.secret", "first"}, {"app.parent.hidden", "redact"}, {"app.Odd Name.Se cret", "redact"},
+	{"app.generated.pin", "null"}, {"app.generated.twice", "null"},
 }
 
 // world is a real database with canaries in masked columns, and a guard of it.
@@ -78,6 +97,7 @@ type world struct {
 	guard   *Guard
 	notices []string
 	scope   Scope
+	masks   []Mask
 }
 
 func newWorld(t testing.TB, masks []Mask) *world {
@@ -98,11 +118,31 @@ func newWorld(t testing.TB, masks []Mask) *world {
 	}
 	t.Cleanup(func() { _ = w.conn.Close(ctx) })
 	w.catalog = w.pull(t)
-	if w.guard, err = New(w.catalog, Options{Masks: masks, Functions: []string{"app.listed"}, Digest: func(string) string { return "hmac:x" }}); err != nil {
-		t.Fatal(err)
-	}
+	w.masks = masks
+	w.guardAgain(t)
 	w.reset(t)
 	return w
+}
+
+// guardAgain makes the guard of the catalog that was pulled last.
+func (w *world) guardAgain(t testing.TB) {
+	t.Helper()
+	var err error
+	if w.guard, err = New(w.catalog, Options{Masks: w.masks, Functions: []string{"app.listed"}, Digest: func(string) string { return "hmac:x" }}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// corpus reads the lines of a file of testdata; those that start with "--" are comments.
+func corpus(t testing.TB, name string) []string {
+	t.Helper()
+	b, err := os.ReadFile("testdata/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.DeleteFunc(strings.Split(string(b), "\n"), func(line string) bool {
+		return line == "" || strings.HasPrefix(line, "--")
+	})
 }
 
 func (w *world) pull(t testing.TB) *Catalog {
@@ -208,17 +248,28 @@ func (w *world) track(parts []Part) {
 	}
 }
 
-// leaks says which canary a text holds, in any of the forms that SQL can give it.
-func leaks(seen string) string {
-	forms := []string{canary, strings.ToLower(canary), strings.ToUpper(canary)}
-	for _, f := range slices.Clone(forms) {
+// canaryForms are the canaries in the forms that SQL can give them.
+var canaryForms = func() []string {
+	forms := []string{canary[3:], canary[:5], "e0301", "1918-02-0", "1918203"}
+	for _, f := range []string{canary, strings.ToLower(canary), strings.ToUpper(canary)} {
 		reversed := []byte(f)
 		slices.Reverse(reversed)
-		forms = append(forms, string(reversed), hex.EncodeToString([]byte(f)), base64.StdEncoding.EncodeToString([]byte(f))[:10], f[3:], f[:5])
+		forms = append(forms, f, string(reversed), string(reversed[:6]), hex.EncodeToString([]byte(f)), hex.EncodeToString([]byte(f[3:])))
+		for _, before := range []string{"", "x", "xx"} { // base64 at each alignment, without the letters that others share
+			forms = append(forms, base64.StdEncoding.EncodeToString([]byte(before + f))[4:10])
+		}
 	}
-	forms = append(forms, canaryNumbers...)
+	for _, value := range []string{"Zq7CanaryAnn@example.test", "Zq7CanaryBob@example.test", "Zq7Canary-111", "Zq7Canary-222"} {
+		sum := md5.Sum([]byte(value)) //nolint:gosec // as SQL's md5() has it
+		forms = append(forms, hex.EncodeToString(sum[:]))
+	}
+	return append(forms, canaryNumbers...)
+}()
+
+// leaks says which canary a text holds.
+func leaks(seen string) string {
 	flat := strings.NewReplacer("\n", "", " ", "", ",", "", "|", "").Replace(seen)
-	for _, f := range forms {
+	for _, f := range canaryForms {
 		if strings.Contains(seen, f) || strings.Contains(flat, f) {
 			return f
 		}

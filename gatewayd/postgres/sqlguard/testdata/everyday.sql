@@ -1,0 +1,275 @@
+-- Everyday statements, one sequence a line, ";;" between texts that are sent one after the other. Through the guard each
+-- must run and answer as a server answers whose masked cells hold their masks. A line that starts with "~" is only run:
+-- its answer depends on the clock, on transaction or object numbers, or shows NULL where a mask is a constant.
+-- Reading, as analysts write it.
+select id, name, email from customers order by id
+select count(*) from customers
+select country, count(*) from customers group by country order by 2 desc
+select country, avg(total)::numeric(10,2) from customers c join orders o on o.customer = c.id group by 1 order by 1
+select c.name, sum(o.total) filter (where o.status = 'paid') as paid from customers c left join orders o on c.id = o.customer group by c.name
+select c.id, c.name, c.email, count(o.id) from customers c left join orders o on o.customer = c.id group by c.id order by c.id
+select c.*, count(o.id) as n from customers c left join orders o on o.customer = c.id group by c.id order by c.id
+select customers.*, max(total) from customers join orders on customer = customers.id group by customers.id
+select c.id, c.name from customers c group by c.id having count(*) > 0 order by c.name
+select id, name, country, rank() over (partition by country order by name) from customers
+select id, sum(id) over (order by id rows between unbounded preceding and current row) from customers
+select id, lag(name) over w, lead(email) over w from customers window w as (order by id)
+select id, ntile(2) over (order by id), row_number() over () from customers
+with recent as (select * from orders where total > 1) select c.name, r.total from recent r join customers c on c.id = r.customer
+with a as (select id, email from customers), b as (select * from a) select * from b where id = 1
+with recursive t(n) as (select 1 union all select n + 1 from t where n < 5) select sum(n) from t
+with recursive t(id, parent) as (values (1, 0), (2, 1)), d as (select id, parent from t where id = 1 union all select t.id, t.parent from t join d on t.parent = d.id) search depth first by id set o select id, parent from d order by o
+with recursive g(a, b) as (values (1, 2), (2, 1)), w as (select a, b from g where a = 1 union all select g.a, g.b from g join w on g.a = w.b) cycle a set seen using p select a, b, seen from w
+select date_trunc('month', born)::date, count(*) from customers group by 1
+select extract(year from born)::int, born + 1, born + interval '1 day', age(date '2020-01-01', born) from customers
+select d::date from generate_series(date '2026-01-01', date '2026-01-03', interval '1 day') d
+select g.n, c.id from generate_series(1, 3) g(n) left join customers c on c.id = g.n order by 1
+select id, case when salary > 1000 then 'high' else 'low' end as band, coalesce(balance, 0) from customers
+select id, notes->>'k', notes#>>'{a,b}', jsonb_typeof(notes), tags[1], array_length(tags, 1) from customers
+select id, jsonb_build_object('id', id, 'mail', email, 'tags', tags) from customers
+select json_agg(json_build_object('id', c.id, 'email', c.email) order by c.id) from customers c
+select json_agg(c order by c.id) from customers c
+select array_agg(id order by id), string_agg(email, ', ' order by id) from customers
+select c from customers c order by c.id
+select to_jsonb(c) - 'born' from customers c
+select row_to_json(c) from customers c where id = 1
+select (c).name, (c).email from customers c
+select x.name from (select c.* from customers c) x
+select anon_1.email, anon_1.n from (select customers.email as email, 1 as n from customers) as anon_1
+select distinct country from customers
+select distinct on (country) country, id, email from customers order by country, id
+select email from customers union select 'x' order by 1
+select id from customers union all select id from orders order by 1
+select id from customers except select customer from orders
+select id from customers intersect select customer from orders order by 1
+select * from customers where id in (select customer from orders where total > 6)
+select * from customers c where exists (select 1 from orders o where o.customer = c.id)
+select * from customers c where not exists (select from orders o where o.customer = c.id and total > 100) order by id
+select name from customers where name ilike 'a%' or name ~* '^b'
+select * from customers where id = any (array[1, 2]) order by id
+select * from customers where (id, country) = (1, 'nl')
+select * from customers where (id, country) in ((1, 'nl'), (2, 'be')) order by id
+select * from customers where country is distinct from 'nl'
+select * from customers where id between 1 and 5 order by id desc limit 1 offset 1
+select * from customers order by id fetch first 1 row only
+select * from customers order by country collate "C", 1
+select email, count(*) from customers group by email order by 1
+select country, mood, count(*) from customers group by grouping sets ((country), (mood), ()) order by 1, 2
+select country, count(*) from customers group by rollup (country) order by 1
+select country, id, count(*) from customers group by cube (country, id) order by 1, 2
+select percentile_cont(0.5) within group (order by id), mode() within group (order by country) from customers
+select corr(id, id), regr_slope(id, id), stddev(id) from customers
+select * from customers c join orders o on c.id = o.customer order by o.id
+select c.id, o.id from customers c full outer join orders o on c.id = o.customer order by 1, 2
+select * from customers join orders using (id)
+select id, email from customers join (select 1 as id) x using (id)
+select * from customers c natural join (select 1 as id, 'nl' as country) x
+select * from customers natural join orders
+select a.id, b.id from customers a cross join customers b order by 1, 2
+select * from customers c, lateral (select count(*) as n from orders o where o.customer = c.id) x order by c.id
+select c.id, x.total from customers c left join lateral (select total from orders o where o.customer = c.id order by total desc limit 1) x on true order by 1
+select app.customers.id, app.customers.email from app.customers order by app.customers.id
+select app.customers.* from app.customers order by app.customers.id
+select customers.id from app.customers where app.customers.country = 'nl'
+select "customers"."id", "customers"."email" from "customers" where "customers"."id" = 1
+select "C"."id", "C"."Name" from (select id, name as "Name" from customers) "C" order by 1
+select * from app."Odd Name"
+select "Se cret", "q""x" from app."Odd Name" as o where o.id = 1
+select t.a, t.b from customers as t(a, b) order by t.a
+select * from (customers c join orders o on o.customer = c.id) as j order by 1
+table customers
+table app.orders
+values (1, 'a'), (2, 'b')
+select * from (values (1, 'x'), (2, 'y')) v(id, label) join customers c using (id) order by id
+select * from only customers order by id
+select id from only (customers) order by id
+select hidden from only parent
+select id, hidden from only app.parent p
+select * from customers * order by id
+select c.email from customers * c order by c.id
+select count(*) from customers tablesample bernoulli (100)
+select id, email from customers c tablesample system (100) repeatable (7) order by id
+select count(*) from orders tablesample bernoulli (100)
+select ctid, id, email from customers order by id
+select ctid, * from customers order by id
+select c.ctid, c.* from customers c order by id
+select * from customers where ctid = '(0,1)'
+select c.ctid, c.id, o.* from customers c join orders o on o.customer = c.id order by o.id
+~select xmin, xmax, tableoid::regclass, id from customers
+~select c.tableoid::regclass, c.* from customers c
+select ctid, id from orders order by id
+select id, info, secret, at from events
+select secret from events_2026
+select * from events order by id
+select * from app.events_2026 e where e.id = 1
+select * from parent
+select * from child
+select tableoid::regclass::text, id, hidden from parent
+select * from order_view order by id
+select * from customer_view order by id
+select name from customer_view2 order by 1
+select * from customer_view2 order by 1
+select v.id, v.email, o.total from customer_view v join orders o on o.customer = v.id order by 2, 3
+select count(*) from customer_view where name = 'Ann'
+select id from customer_mat order by id
+select * from customer_mat order by id
+select * from customer_agg order by country
+select * from joined_view order by id, total
+select * from wide_view order by id
+select * from paid_view
+select * from upper_view order by 1
+select * from union_view order by 1
+select * from deep_view order by 1
+select id, email from barrier_view order by id
+select v from customer_view v order by v.id
+select array(select email from customers order by id)
+select (select email from customers where id = 1) as e, (select max(id) from orders)
+select lower(name), upper(email), length(ssn), substring(email from 1 for 3), position('@' in email), trim(both ' ' from name) from customers
+select name || ' <' || email || '>' from customers order by id
+select overlay(name placing 'x' from 1), concat_ws('-', id, name), format('%s/%s', id, email), md5(email) from customers
+select regexp_replace(name, 'n+', 'm'), regexp_matches(name, '(.)'), split_part(name, 'n', 1), string_to_array(name, 'n') from customers
+select encode(name::bytea, 'hex'), decode('61', 'hex'), to_char(salary, 'FM999'), to_hex(id), ascii(name) from customers
+select unnest(array[1, 2]), generate_series(1, 2)
+select * from unnest(array['a', 'b']) with ordinality as u(v, n)
+select * from rows from (generate_series(1, 2), unnest(array['a', 'b'])) as r(a, b)
+select * from json_to_recordset('[{"a":1,"b":"x"}]') as x(a int, b text)
+select * from jsonb_each_text('{"a":1}') j
+select * from json_populate_record(null::app.scratch, '{"id":1,"v":"x"}')
+select * from xmltable('/r/a' passing xml '<r><a>1</a></r>' columns a int path '.')
+select xmlelement(name a, name), xmlforest(id, name) from customers
+select $$it's$$, E'a\'b', U&'\0061'
+select greatest(1, 2), least('a', 'b'), nullif(1, 1), num_nulls(1, null), 7 % 3, 2 ^ 3, |/ 4.0, @ -5, 5 & 3, ~1
+select interval '1 day' * 2, date '2026-01-31' + interval '1 month', timestamp '2026-01-01' at time zone 'UTC', make_date(2026, 1, 2)
+select to_tsvector('english', name) @@ to_tsquery('ann') from customers order by id
+select int4range(1, 5) @> 3, '[1,2]'::int4range, '{1,2}'::int[] && array[2], row(1, 2) = row(1, 2)
+select inet '10.0.0.1' << inet '10.0.0.0/8', uuid '00000000-0000-0000-0000-000000000001', b'101', x'ff'
+select null::app.mood, 'calm'::app.mood, mood from customers order by id
+select enum_range(null::app.mood)
+select cast(salary as text), salary::bigint, born::timestamp, balance::float8 from customers
+select /* comment */ id from customers -- another
+/* c */ select 1 -- x
+select e.email as "e-mail", e.id "Id" from customers e order by 2
+-- Locks.
+select * from customers where id = 1 for update
+select id, email from customers c where id = 1 for no key update of c skip locked
+select * from orders order by id for share
+select c.id from customers c join orders o on o.customer = c.id for update of o nowait
+select id from customers order by id for key share
+-- Plans.
+explain (costs off) select * from orders where id = 1
+~explain select id, email from customers where id = 1
+~explain (analyze, verbose, buffers, format json) select count(*) from customers
+-- Writing.
+insert into customers (id, name, email) values (3, 'Cee', 'c@example.test') ;; select id, name from customers order by id
+insert into customers (id, name) values (4, 'Dee') returning id
+insert into customers (id, name, email, ssn) values (4, 'D', 'D***@***', '****') returning id, name, email, ssn
+~insert into customers (id, name) values (4, 'Dee'), (5, 'Eff') returning *
+insert into "app"."customers" ("id", "name") values (6, 'Gee') returning "app"."customers"."id", "app"."customers"."name", "app"."customers"."email"
+~insert into customers as c (id, name) values (4, 'Dee') returning c.id, c.*
+insert into customers (id, name) values (1, 'Ann') on conflict (id) do update set name = excluded.name || '!' returning id, name
+insert into customers (id, name) values (1, 'Ann') on conflict (id) do nothing
+insert into customers (id, name) values (1, 'A') on conflict on constraint customers_pkey do update set name = excluded.name, country = customers.country where customers.country <> 'zz' returning *
+insert into orders (id, customer) select 20, id from customers where id = 1
+insert into orders (id, customer, note) select 30 + id, id, name from customers returning id, note
+insert into orders values (21, 1, 2.5, 'new', 'x') on conflict (id) do update set status = excluded.status returning *
+insert into orders (id) values (10) on conflict do nothing
+insert into measures (at) values ('2026-02-02') on conflict do nothing
+update orders set status = 'paid', total = total + 1 where id = 10 returning *
+update orders o set note = c.name from customers c where c.id = o.customer returning o.id, c.name
+update customers set country = 'de' where id = 1 returning *
+update customers set name = upper(name), country = coalesce(country, 'x') where id = 1 returning id, name, email as mail
+update customers set email = 'x@example.test' where id = 2 returning id
+update customers c set country = x.country from (values (1, 'fr')) x(id, country) where c.id = x.id returning c.id, c.country, c.email
+update customers set (name, country) = ('Z', 'zz') where id = 2 returning customers.*
+update app.customers set country = 'es' where app.customers.id = 1
+update customers set country = (select max(status) from orders o where o.customer = customers.id) where id = 1 returning id, country
+delete from orders where id = 11 returning *
+delete from orders using customers c where c.id = orders.customer and c.country = 'be' returning orders.id, c.email
+delete from customers where id = 77 returning *
+delete from customers c where not exists (select 1 from orders o where o.customer = c.id) returning c.id
+with gone as (delete from orders where id = 11 returning *) select * from gone
+with changed as (update customers set country = 'it' where id = 1 returning *) select id, email, country from changed
+with new as (insert into customers (id, name) values (9, 'New') returning id, email) select * from new
+merge into orders o using customers c on o.customer = c.id when matched and o.total > 6 then update set note = c.name when matched then delete
+merge into customers c using (values (1, 'Xy'), (9, 'New')) s(id, name) on c.id = s.id when matched then update set name = s.name when not matched then insert (id, name) values (s.id, s.name)
+truncate scratch
+insert into scratch (id, v, n) values (1, 'a', 2) ;; update scratch set n = n + 1 where id = 1 returning n ;; delete from scratch
+copy orders to stdout
+copy orders (id, total) to stdout with (format csv, header)
+copy customers to stdout
+copy app.customers (id, email) to stdout with csv header
+copy (select id, email from customers order by id) to stdout
+copy generated to stdout
+copy (table customer_mat) to stdout
+-- Temporary tables and cursors.
+create temp table t as select id, email from customers ;; select * from t order by id ;; drop table t
+create temp table t (a int primary key, b text) on commit drop ;; insert into t values (1, 'x') on conflict (a) do nothing ;; select * from t
+create temporary table t (like app.orders including all) ;; insert into t select * from orders ;; select count(*) from t
+select id, email into temp t3 from customers ;; select * from t3 order by id
+create temp view v as select email from customers order by id ;; select * from v
+create temp table customers (id int) ;; select * from customers ;; select id, email from app.customers order by id
+declare cur cursor for select email from customers order by id ;; fetch 1 from cur ;; fetch all from cur ;; close cur
+declare cur no scroll cursor for select * from orders order by id ;; fetch forward 1 from cur ;; move 1 in cur
+declare cur cursor for select id from customers for update ;; fetch 1 from cur ;; update customers set country = 'xx' where current of cur returning id
+prepare p (int) as select id, email from customers where id = $1 ;; execute p(1) ;; execute p(2) ;; deallocate p
+prepare p as insert into orders (id) values ($1) returning id ;; execute p(77) ;; deallocate all
+-- Transactions and settings.
+begin isolation level repeatable read read only ;; select count(*) from orders ;; commit
+start transaction ;; savepoint a ;; update orders set note = 'x' ;; rollback to savepoint a ;; release savepoint a ;; commit and chain ;; rollback
+set transaction isolation level serializable ;; select 1
+set local statement_timeout = '5s' ;; show statement_timeout
+set session characteristics as transaction read only ;; show default_transaction_read_only
+set application_name = 'report' ;; show application_name
+set time zone 'Europe/Berlin' ;; show timezone
+set datestyle to iso, mdy ;; show datestyle
+set search_path = other ;; select * from customers
+set search_path to app, public ;; select count(*) from customers
+set search_path = "$user", app ;; select count(*) from orders
+set constraints all deferred ;; select 1
+set names 'UTF8' ;; show client_encoding
+reset search_path
+reset statement_timeout
+reset all
+discard temp
+discard all
+~show all
+show search_path
+show transaction isolation level
+~show server_version
+select current_setting('search_path'), current_setting('server_version_num')::int / 10000
+select set_config('search_path', 'app', false)
+select pg_catalog.set_config('search_path', '', false)
+select set_config('timezone', 'UTC', true)
+select pg_advisory_xact_lock(1)
+select pg_try_advisory_lock(5), pg_advisory_unlock(5)
+~select now(), current_timestamp, clock_timestamp() - now() < interval '1 minute', random() < 2, gen_random_uuid() is not null
+~select version(), current_database(), current_user, session_user, pg_backend_pid(), inet_server_port(), pg_postmaster_start_time()
+~select txid_current(), pg_current_xact_id(), pg_current_snapshot()
+select nextval('seq') ;; select currval('app.seq'), lastval() ;; select setval('app.seq', 10, false)
+select nextval('app.seq'::regclass)
+notify chan, 'x' ;; listen chan ;; unlisten *
+select pg_notify('chan', 'payload')
+lock table orders in share mode
+analyze orders
+-- Definitions.
+create table app.fresh (id bigint generated always as identity primary key, customer int references app.customers(id) on delete cascade, v text default 'x' check (v <> ''), at timestamptz default now())
+create table fresh (id serial primary key, ref int references orders, unique (ref))
+create table if not exists app.scratch (id int)
+create table app.like_orders (like app.orders including defaults)
+create table app.part_2027 partition of app.measures for values from ('2027-01-01') to ('2028-01-01')
+create unlogged table app.u (a int)
+create index on orders (status) ;; create index if not exists orders_note on orders using btree (lower(note)) where note is not null
+alter table orders add column extra int default 0, alter column note set default 'n' ;; select extra from orders order by id
+alter table orders add constraint positive check (total >= 0) ;; alter table orders rename column note to remark
+create view app.fresh_view as select id, total from orders where total > 1 ;; select * from app.fresh_view order by id
+create or replace view order_view as select id, total from orders
+create materialized view app.fresh_mat as select count(*) from orders
+create sequence app.fresh_seq start 5 ;; select nextval('app.fresh_seq')
+create type app.fresh_enum as enum ('a', 'b')
+create schema reports ;; drop schema reports
+drop table if exists scratch, app.nothing
+drop view order_view
+comment on table app.orders is 'x' ;; comment on column app.orders.id is 'y'
+create temp table t (id int, at timestamptz default now(), constraint c check (id > 0)) ;; alter table t add column x int ;; create index on t (x) ;; drop table t
+grant select on orders to public
+refresh materialized view order_mat
