@@ -10,6 +10,7 @@
 package forge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -307,32 +308,16 @@ func effective(history []Review) []Review {
 	for _, r := range history {
 		byID[r.ID] = r
 	}
-	last := map[int64]Review{}
+	var words []Review
 	for _, r := range byID {
-		if r.State == "" || r.User.ID <= 0 {
-			continue
-		}
-		before, spoke := last[r.User.ID]
-		if !spoke || r.Submitted.After(before.Submitted) || r.Submitted.Equal(before.Submitted) && r.ID > before.ID {
-			last[r.User.ID] = r
+		if r.State != "" && r.User.ID > 0 {
+			words = append(words, r)
 		}
 	}
-	words := make([]Review, 0, len(last))
-	for _, r := range last {
-		words = append(words, r)
-	}
-	slices.SortFunc(words, func(a, b Review) int { return compare(a.User.ID, b.User.ID) })
-	return words
-}
-
-func compare(a, b int64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
+	slices.SortFunc(words, func(a, b Review) int {
+		return cmp.Or(cmp.Compare(a.User.ID, b.User.ID), b.Submitted.Compare(a.Submitted), cmp.Compare(b.ID, a.ID))
+	})
+	return slices.CompactFunc(words, func(a, b Review) bool { return a.User.ID == b.User.ID }) // keeps the first, which was said last
 }
 
 // Contributors are all who had a hand in what a pull request brings. Names and addresses in commits are what their makers wrote;
@@ -359,7 +344,7 @@ func (c *Client) Contributors(ctx context.Context, p *PullRequest) (*Contributor
 			by.Users = append(by.Users, u)
 		}
 	}
-	slices.SortFunc(by.Users, func(a, b User) int { return compare(a.ID, b.ID) })
+	slices.SortFunc(by.Users, func(a, b User) int { return cmp.Compare(a.ID, b.ID) })
 	by.Users = slices.CompactFunc(by.Users, func(a, b User) bool { return a.ID == b.ID })
 	slices.Sort(by.Unknown)
 	by.Unknown = slices.Compact(by.Unknown)

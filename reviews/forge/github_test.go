@@ -203,6 +203,7 @@ func TestGitHubReviewHistory(t *testing.T) {
 		{"a dismissed approval does not revive the one before", []object{review(1, 2, "APPROVED", before, 1), review(2, 2, "APPROVED", head, 2), review(3, 2, "DISMISSED", head, 3)}, forge.Dismissed, false},
 		{"approved anew after a dismissal", []object{review(1, 2, "DISMISSED", head, 1), review(2, 2, "APPROVED", head, 2)}, forge.Approved, true},
 		{"listed in another order", []object{review(2, 2, "CHANGES_REQUESTED", head, 2), review(1, 2, "APPROVED", head, 1)}, forge.ChangesRequested, false},
+		{"begun earlier and sent later", []object{review(1, 2, "CHANGES_REQUESTED", head, 5), review(2, 2, "APPROVED", head, 2)}, forge.ChangesRequested, false},
 		{"in one second", []object{review(1, 2, "APPROVED", head, 1), review(2, 2, "CHANGES_REQUESTED", head, 1)}, forge.ChangesRequested, false},
 		{"listed twice while it was dismissed", []object{review(1, 2, "APPROVED", head, 1), review(1, 2, "DISMISSED", head, 1)}, forge.Dismissed, false},
 		{"another's refusal is another's", []object{review(1, 2, "APPROVED", head, 1), review(2, 3, "CHANGES_REQUESTED", head, 2)}, forge.Approved, true},
@@ -246,6 +247,9 @@ func TestOwnHandsDoNotApprove(t *testing.T) {
 		if why := r.Approves(p, by); (why == nil) != counts {
 			t.Errorf("account %d: %v", id, why)
 		}
+	}
+	if (forge.Review{User: forge.User{ID: 1}, State: forge.Approved, Commit: head}).Approves(p, &forge.Contributors{}) == nil {
+		t.Error("the author approves, and is in no list")
 	}
 	if (forge.Review{}).Approves(&forge.PullRequest{}, by) == nil {
 		t.Error("an empty review approves an empty pull request")
@@ -323,7 +327,7 @@ func TestGitHubBrokenPage(t *testing.T) {
 				h.page(w, r, history())
 			})
 			words, err := h.client().Reviews(t.Context(), 7)
-			if err == nil || words != nil {
+			if err == nil || words != nil || name == "too much" && !strings.Contains(err.Error(), "MiB") {
 				t.Errorf("%d words, %v", len(words), err)
 			}
 		})

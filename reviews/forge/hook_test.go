@@ -50,7 +50,7 @@ func TestHookRefuses(t *testing.T) {
 		"too big":               hook(big, "X-GitHub-Event", "push", "X-Hub-Signature-256", "sha256="+sign(sha256.New, hookSecret, big)),
 		"signed, but no object": hook("[", "X-GitHub-Event", "push", "X-Hub-Signature-256", "sha256="+sign(sha256.New, hookSecret, "[")),
 	} {
-		if e, err := forge.ReadHook(r, hookSecret); !errors.Is(err, forge.ErrHook) || e != nil {
+		if e, err := forge.ReadHook(r, hookSecret); !errors.Is(err, forge.ErrHook) || e != nil || name == "too big" && !strings.Contains(err.Error(), "MiB") {
 			t.Errorf("%s: %+v, %v", name, e, err)
 		}
 	}

@@ -91,9 +91,8 @@ func newTransport(api *url.URL, scheme string, token Token) *transport {
 	return &transport{host: url.URL{Scheme: api.Scheme, Host: api.Host}, scheme: scheme, token: token, next: next, cached: map[string]answer{}}
 }
 
-func (t *transport) client() *http.Client {
-	return &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-}
+// client follows no redirect: to RoundTrip one is an error.
+func (t *transport) client() *http.Client { return &http.Client{Transport: t} }
 
 // RoundTrip returns an answer of 2xx whose body is whole and valid JSON, or an error.
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
