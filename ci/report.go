@@ -117,8 +117,16 @@ func (r *Report) Add(findings ...Finding) {
 	r.finish()
 }
 
+// problems makes findings. Each has a place and a next step, also where whoever
+// found the problem thought that its message says it.
 func (r *Report) problems(rule string, severity Severity, ps ...reviews.Problem) {
 	for _, p := range ps {
+		if p.File == "" {
+			p.File = reviews.RootPath
+		}
+		if p.Fix == "" {
+			p.Fix = "correct it, or take the change of this file back"
+		}
 		r.Findings = append(r.Findings, Finding{rule, severity, p})
 	}
 }
