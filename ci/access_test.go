@@ -200,8 +200,12 @@ func (a *access) put(path, text string, by ...string) {
 
 func (a *access) sign(path string, by ...string) {
 	a.unsign(path)
+	kind := reviews.KindOf(path)
+	if kind == "" {
+		kind = reviews.KindReview // at a path where none may stand
+	}
 	for _, p := range by {
-		a.addSignature(path, p, p, reviews.NamespaceFor(reviews.KindOf(path)), a.read(path))
+		a.addSignature(path, p, p, reviews.NamespaceFor(kind), a.read(path))
 	}
 }
 

@@ -194,15 +194,12 @@ func (c *comparison) alike(doc string) bool {
 // closes elsewhere. What was wrong before is not its fault.
 func (c *comparison) documents() {
 	r := c.report
-	before := make(map[string]bool)
-	for _, p := range c.base.Problems {
-		before[p.Error()] = true
-	}
+	before := c.alreadyWrong()
 	closed := make(map[string]bool)
 	for _, p := range c.next.Problems {
 		doc := documentOf(p.File)
 		switch {
-		case c.touched[doc] || c.touched[p.File]:
+		case c.touched[doc] || !before[p.Error()] && !c.granted(doc):
 			r.problems(RuleDocument, Error, p)
 		case !before[p.Error()]:
 			c.closes(p)
@@ -226,6 +223,15 @@ func (c *comparison) documents() {
 	r.pending(own, c.opt.RequireApproved)
 	c.mixed()
 	r.Checked = 2 + len(c.next.Principals) + len(c.next.Connections) + len(c.next.Reviews) + len(c.next.Policies)
+}
+
+// alreadyWrong are the problems of the base, as text.
+func (c *comparison) alreadyWrong() map[string]bool {
+	all := make(map[string]bool)
+	for _, p := range c.base.Problems {
+		all[p.Error()] = true
+	}
+	return all
 }
 
 // granted reports whether a document counts on the base.

@@ -28,6 +28,12 @@ func (c *comparison) judgeRules(ctx context.Context) error {
 	if next == nil {
 		return nil
 	}
+	before := c.alreadyWrong()
+	for _, p := range next.Problems { // also of files that are no policies and look like one
+		if judges(p.File) && !before[p.Error()] {
+			c.report.problems(RuleDocument, Error, p)
+		}
+	}
 	c.approvals(next.Pending, " as changed")
 	c.underMerged()
 	c.root(next)
@@ -161,10 +167,7 @@ func (c *comparison) policiesRemoved(next *reviews.Tree) {
 // closedByRules tells what is granted now and would not be under the new rules. That
 // is what a revocation is for, so it does not refuse the change.
 func (c *comparison) closedByRules(next *reviews.Tree) {
-	before := make(map[string]bool)
-	for _, p := range c.base.Problems {
-		before[p.Error()] = true
-	}
+	before := c.alreadyWrong()
 	told := make(map[string]bool)
 	tell := func(p reviews.Problem) {
 		if doc := documentOf(p.File); !judges(doc) && c.granted(doc) && !told[doc] {
