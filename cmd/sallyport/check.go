@@ -244,53 +244,58 @@ func (r *accessRepo) baseCommit(ctx context.Context, base, target string) (strin
 // the base. The files stay readable until done is called.
 func (r *accessRepo) change(ctx context.Context, base, head string) (c ci.Change, done func(), err error) {
 	objects := newGitObjects(ctx, r.git)
-	fail := func(err error) (ci.Change, func(), error) {
-		objects.close()
-		return ci.Change{}, nil, err
-	}
-	if c.Base, err = objects.tree(ctx, base); err != nil {
-		return fail(err)
-	}
-	if head == "" {
-		c.Head = os.DirFS(r.git.dir)
-		head = "HEAD"
-		fork, err := r.fork(ctx, base, head)
+	defer func() {
 		if err != nil {
-			return fail(err)
+			objects.close()
 		}
-		if c.Paths, err = r.git.paths(ctx, "diff", "--no-renames", "--name-only", "-z", "--no-ext-diff", fork, "--"); err != nil {
-			return fail(err)
-		}
-		untracked, err := r.git.paths(ctx, "ls-files", "--others", "--exclude-standard", "-z")
-		if err != nil {
-			return fail(err)
-		}
-		c.Paths = append(c.Paths, untracked...)
-		if c.Upstream, err = r.git.differ(ctx, fork, base); err != nil {
-			return fail(err)
-		}
-		return c, objects.close, nil
-	}
-	id, err := r.git.git(ctx, "rev-parse", "--verify", "--end-of-options", head+"^{tree}")
+	}()
+	fork, err := r.paths(ctx, &c, base, head)
 	if err != nil {
-		return fail(fmt.Errorf("--head %s is neither a commit nor a tree of %s", head, r.location))
-	}
-	if c.Head, err = objects.tree(ctx, id); err != nil {
-		return fail(err)
-	}
-	fork := base
-	if commit, err := r.git.git(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", head+"^{commit}"); err == nil {
-		if fork, err = r.fork(ctx, base, commit); err != nil {
-			return fail(err)
-		}
-	}
-	if c.Paths, err = r.git.differ(ctx, fork, id); err != nil {
-		return fail(err)
+		return c, nil, err
 	}
 	if c.Upstream, err = r.git.differ(ctx, fork, base); err != nil {
-		return fail(err)
+		return c, nil, err
 	}
-	return c, objects.close, nil
+	if slices.ContainsFunc(c.Paths, func(p string) bool { return ci.Managed(p) && !strings.HasPrefix(p, "reviews/") }) {
+		if err = objects.preload(ctx, base); err != nil { // most reviews may stand on that
+			return c, nil, err
+		}
+	}
+	if c.Base, err = objects.tree(ctx, base); err != nil {
+		return c, nil, err
+	}
+	c.Head = os.DirFS(r.git.dir)
+	if head != "" {
+		c.Head, err = objects.tree(ctx, head)
+	}
+	return c, objects.close, err
+}
+
+// paths fills in what the head changes since it left the base, and returns where that was.
+func (r *accessRepo) paths(ctx context.Context, c *ci.Change, base, head string) (fork string, err error) {
+	if head == "" {
+		if fork, err = r.fork(ctx, base, "HEAD"); err != nil {
+			return "", err
+		}
+		tracked, err := r.git.paths(ctx, "diff", "--no-renames", "--name-only", "-z", "--no-ext-diff", fork, "--")
+		if err != nil {
+			return "", err
+		}
+		untracked, err := r.git.paths(ctx, "ls-files", "--others", "--exclude-standard", "-z")
+		c.Paths = append(tracked, untracked...)
+		return fork, err
+	}
+	if _, err := r.git.git(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", head+"^{tree}"); err != nil {
+		return "", hint(fmt.Errorf("--head %s is neither a commit nor a tree of %s", head, r.location), "fetch it first")
+	}
+	fork = base
+	if commit, err := r.git.git(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", head+"^{commit}"); err == nil {
+		if fork, err = r.fork(ctx, base, commit); err != nil {
+			return "", err
+		}
+	}
+	c.Paths, err = r.git.differ(ctx, fork, head)
+	return fork, err
 }
 
 // fork is where a commit left the base.
@@ -369,7 +374,10 @@ func (g *globals) documents(ctx context.Context, ref string) (files fs.FS, done 
 		return nil, nil, err
 	}
 	objects := newGitObjects(ctx, repo.git)
-	if files, err = objects.tree(ctx, commit); err != nil {
+	if err = objects.preload(ctx, commit); err == nil {
+		files, err = objects.tree(ctx, commit)
+	}
+	if err != nil {
 		objects.close()
 		return nil, nil, err
 	}

@@ -4,12 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os/exec"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,8 +20,8 @@ import (
 )
 
 // gitObjects reads trees and blobs of a repository with the user's own git, byte for
-// byte, whatever the work tree or its attributes say. Blobs are read when they are
-// opened, through one git that stays for that.
+// byte, whatever the work tree or its attributes say. They are read as
+// they are needed, through one git that stays for that.
 type gitObjects struct {
 	ctx  context.Context
 	work *workTree
@@ -31,12 +31,12 @@ type gitObjects struct {
 	in     io.WriteCloser
 	out    *bufio.Reader
 	broken error             // why nothing can be read any more
-	small  map[string][]byte // blobs that were read, up to smallBlob, since two trees share most
+	small  map[string][]byte // what was read, up to smallObject each, since two trees share most
 }
 
 const (
-	smallBlob = 64 << 10
-	maxBlob   = 64 << 20 // no document or catalog may be as large; the loader has its own limits
+	smallObject = 1 << 20
+	maxObject   = 64 << 20 // no document or catalog may be as large; the loader has its own limits
 )
 
 func newGitObjects(ctx context.Context, work *workTree) *gitObjects {
@@ -72,123 +72,191 @@ func (o *gitObjects) start() error {
 	return nil
 }
 
-// blob reads one. After an error that leaves the stream in doubt nothing is read any more.
-func (o *gitObjects) blob(id string) ([]byte, error) {
+// read reads a blob or tree. After an error that leaves the stream in doubt nothing
+// is read any more.
+func (o *gitObjects) read(kind, id string) ([]byte, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if b, ok := o.small[id]; ok {
 		return b, nil
 	}
-	if o.broken != nil {
-		return nil, o.broken
+	if err := o.ready(); err != nil {
+		return nil, err
 	}
-	if o.cmd == nil {
-		if o.broken = o.start(); o.broken != nil {
-			return nil, o.broken
-		}
+	_, err := io.WriteString(o.in, id+"\n")
+	var b []byte
+	if err == nil {
+		b, err = o.answer(kind, id)
 	}
-	b, err := o.ask(id)
 	if err != nil {
 		o.broken = fmt.Errorf("git cat-file: object %s: %w", id, err)
 		return nil, o.broken
 	}
-	if len(b) <= smallBlob {
-		o.small[id] = b
-	}
 	return b, nil
 }
 
-func (o *gitObjects) ask(id string) ([]byte, error) {
-	if _, err := io.WriteString(o.in, id+"\n"); err != nil {
-		return nil, err
+func (o *gitObjects) ready() error {
+	if o.broken == nil && o.cmd == nil {
+		o.broken = o.start()
 	}
+	return o.broken
+}
+
+// answer takes what git says to one request.
+func (o *gitObjects) answer(kind, id string) ([]byte, error) {
 	head, err := o.out.ReadString('\n')
 	if err != nil {
 		return nil, err
 	}
 	fields := strings.Fields(head)
-	if len(fields) != 3 || fields[0] != id || fields[1] != "blob" {
-		return nil, errors.New("it is not there, or no file")
+	if len(fields) != 3 || fields[0] != id || fields[1] != kind {
+		return nil, fmt.Errorf("it is not there, or no %s", kind)
 	}
 	size, err := strconv.Atoi(fields[2])
-	if err != nil || size < 0 || size > maxBlob {
-		return nil, fmt.Errorf("its size is not below %d bytes", maxBlob)
+	if err != nil || size < 0 || size > maxObject {
+		return nil, fmt.Errorf("its size is not below %d bytes", maxObject)
 	}
 	b := make([]byte, size+1)
 	if _, err := io.ReadFull(o.out, b); err != nil {
 		return nil, err
 	}
-	return b[:size:size], nil
+	b = b[:size:size]
+	if size <= smallObject {
+		o.small[id] = b
+	}
+	return b, nil
+}
+
+// preload reads everything of an access repo's tree in one go, for whoever will
+// need most of it: asking for each object alone costs a round trip.
+func (o *gitObjects) preload(ctx context.Context, id string) error {
+	list, err := o.work.paths(ctx, "ls-tree", "-r", "-t", "-z", "--full-tree", id)
+	if err != nil {
+		return err
+	}
+	var kinds, ids []string
+	for _, entry := range list {
+		meta, at, _ := strings.Cut(entry, "\t")
+		fields := strings.Fields(meta)
+		if len(fields) == 3 && fields[1] != "commit" && ci.Managed(at) {
+			kinds, ids = append(kinds, fields[1]), append(ids, fields[2])
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err := o.ready(); err != nil {
+		return err
+	}
+	written := make(chan error, 1)
+	go func() {
+		_, err := io.WriteString(o.in, strings.Join(ids, "\n")+"\n")
+		written <- err
+	}()
+	if len(ids) == 0 {
+		return <-written // git says nothing to an empty line but that it is not there
+	}
+	for i, id := range ids {
+		if _, err := o.answer(kinds[i], id); err != nil {
+			o.broken = fmt.Errorf("git cat-file: object %s: %w", id, err)
+			return o.broken
+		}
+	}
+	return <-written
 }
 
 // tree is the access repo's part of a commit or tree.
-func (o *gitObjects) tree(ctx context.Context, id string) (*gitTree, error) {
-	list, err := o.work.gitBytes(ctx, "--no-replace-objects", "ls-tree", "-r", "-t", "-z", "--full-tree", id)
+func (o *gitObjects) tree(ctx context.Context, name string) (*gitTree, error) {
+	id, err := o.work.git(ctx, "--no-replace-objects", "rev-parse", "--verify", "--end-of-options", name+"^{tree}")
 	if err != nil {
 		return nil, err
 	}
-	return newGitTree(o, list)
+	return &gitTree{objects: o, root: id, lists: make(map[string][]fs.DirEntry)}, nil
 }
 
-// gitTree is the files of one tree as an fs.FS that lists and reads. It allows
-// concurrent use.
+// gitTree is the files of one tree as an fs.FS that lists and reads. What the
+// access repo does not own is left out. It allows concurrent use.
 type gitTree struct {
 	objects *gitObjects
-	folders map[string][]fs.DirEntry // sorted
-	entries map[string]*gitEntry
+	root    string
+
+	mu    sync.Mutex
+	lists map[string][]fs.DirEntry // folders that were read, by id
 }
 
 // gitEntry is a name in a tree.
 type gitEntry struct {
-	tree *gitTree
 	name string
 	id   string
 	mode fs.FileMode
 }
 
-// newGitTree reads what git ls-tree -r -t -z prints. What the access repo does not
-// own is left out.
-func newGitTree(objects *gitObjects, list []byte) (*gitTree, error) {
-	t := &gitTree{objects: objects, folders: map[string][]fs.DirEntry{".": nil}, entries: make(map[string]*gitEntry)}
-	for record := range bytes.SplitSeq(list, []byte{0}) {
-		if len(record) == 0 {
-			continue
+// parseTree reads the entries of a tree object, sorted by name. A name that a
+// malformed one has twice is there twice, which the loader refuses.
+func parseTree(b []byte, hashSize int) ([]fs.DirEntry, error) {
+	var list []fs.DirEntry
+	for len(b) > 0 {
+		head, rest, ok := bytes.Cut(b, []byte{0})
+		mode, name, named := strings.Cut(string(head), " ")
+		if !ok || !named || name == "" || len(rest) < hashSize {
+			return nil, errors.New("the tree is malformed")
 		}
-		meta, at, found := strings.Cut(string(record), "\t")
-		fields := strings.Fields(meta)
-		if !found || len(fields) != 3 || at == "" {
-			return nil, errors.New("git ls-tree printed what is not understood")
-		}
-		if !ci.Managed(at) {
-			continue
-		}
-		e := &gitEntry{tree: t, name: path.Base(at), id: fields[2], mode: modeOf(fields[0])}
-		if fields[1] == "tree" {
+		e := &gitEntry{name: name, id: hex.EncodeToString(rest[:hashSize]), mode: modeOf(mode)}
+		if mode == "40000" {
 			e.mode = fs.ModeDir | 0o755
-			if _, twice := t.folders[at]; !twice {
-				t.folders[at] = nil
-			}
 		}
-		// A name that a malformed tree has twice is listed twice, which the loader refuses.
-		dir := path.Dir(at)
-		t.folders[dir] = append(t.folders[dir], e)
-		t.entries[at] = e
+		list = append(list, e)
+		b = rest[hashSize:]
 	}
-	for _, list := range t.folders {
-		slices.SortStableFunc(list, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
-	}
-	return t, nil
+	slices.SortStableFunc(list, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return list, nil
 }
 
+// list is a folder, which must not be changed.
+func (t *gitTree) list(id string) ([]fs.DirEntry, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if list, ok := t.lists[id]; ok {
+		return list, nil
+	}
+	b, err := t.objects.read("tree", id)
+	if err != nil {
+		return nil, err
+	}
+	list, err := parseTree(b, len(id)/2)
+	if err == nil {
+		t.lists[id] = list
+	}
+	return list, err
+}
+
+// find resolves a path, folder by folder. Links are not followed.
 func (t *gitTree) find(op, name string) (*gitEntry, error) {
+	fail := func(err error) (*gitEntry, error) { return nil, &fs.PathError{Op: op, Path: name, Err: err} }
+	if !fs.ValidPath(name) {
+		return fail(fs.ErrInvalid)
+	}
+	at := &gitEntry{name: ".", id: t.root, mode: fs.ModeDir | 0o755}
 	if name == "." {
-		return &gitEntry{tree: t, name: ".", mode: fs.ModeDir | 0o755}, nil
+		return at, nil
 	}
-	e := t.entries[name]
-	if e == nil {
-		return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
+	if !ci.Managed(name) {
+		return fail(fs.ErrNotExist)
 	}
-	return e, nil
+	for part := range strings.SplitSeq(name, "/") {
+		if !at.IsDir() {
+			return fail(fs.ErrNotExist)
+		}
+		list, err := t.list(at.id)
+		if err != nil {
+			return fail(err)
+		}
+		i, found := slices.BinarySearchFunc(list, part, func(e fs.DirEntry, name string) int { return strings.Compare(e.Name(), name) })
+		if !found {
+			return fail(fs.ErrNotExist)
+		}
+		at = list[i].(*gitEntry)
+	}
+	return at, nil
 }
 
 // Open implements fs.FS for plain files. Nothing else has bytes.
@@ -200,7 +268,7 @@ func (t *gitTree) Open(name string) (fs.File, error) {
 	if !e.mode.IsRegular() {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("not a plain file")}
 	}
-	b, err := t.objects.blob(e.id)
+	b, err := t.objects.read("blob", e.id)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
@@ -208,15 +276,32 @@ func (t *gitTree) Open(name string) (fs.File, error) {
 }
 
 // Stat implements fs.StatFS. The size is not known.
-func (t *gitTree) Stat(name string) (fs.FileInfo, error) { return t.find("stat", name) }
+func (t *gitTree) Stat(name string) (fs.FileInfo, error) {
+	e, err := t.find("stat", name)
+	if err != nil {
+		return nil, err // and no typed nil
+	}
+	return e, nil
+}
 
 // ReadDir implements fs.ReadDirFS.
 func (t *gitTree) ReadDir(name string) ([]fs.DirEntry, error) {
-	list, ok := t.folders[name]
-	if !ok {
-		return nil, &fs.PathError{Op: "readdir", Path: name, Err: fs.ErrNotExist}
+	e, err := t.find("readdir", name)
+	if err != nil {
+		return nil, err
 	}
-	return slices.Clone(list), nil
+	if !e.IsDir() {
+		return nil, &fs.PathError{Op: "readdir", Path: name, Err: errors.New("not a folder")}
+	}
+	list, err := t.list(e.id)
+	if err != nil {
+		return nil, &fs.PathError{Op: "readdir", Path: name, Err: err}
+	}
+	list = slices.Clone(list)
+	if name == "." {
+		list = slices.DeleteFunc(list, func(e fs.DirEntry) bool { return !ci.Managed(e.Name()) })
+	}
+	return list, nil
 }
 
 // gitEntry implements fs.DirEntry and fs.FileInfo.
