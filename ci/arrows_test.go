@@ -34,7 +34,7 @@ var arrows = map[string][]string{
 	"gatewayd/postgres/sqlguard": {"policies"},
 	"internal/accesstest":        {"policies/release", "reviews"},
 	"internal/peers":             {},
-	"ci":                         {},
+	"ci":                         {"policies", "reviews"},
 }
 
 // homes are the only packages that import a module, and why.

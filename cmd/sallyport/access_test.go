@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/sallyport-dev/sallyport/ci"
 	"github.com/sallyport-dev/sallyport/gatewayd/postgres/sqlguard"
 	"github.com/sallyport-dev/sallyport/internal/accesstest"
 	"github.com/sallyport-dev/sallyport/internal/peers"
@@ -32,11 +33,15 @@ func TestAccessRepo(t *testing.T) {
 		writeAccessRepo(t)
 	}
 	files := os.DirFS(accessDir)
-	r := check(t.Context(), files, true, time.Now())
-	if !r.OK || len(r.Notes) > 0 || r.Checked < 8 {
+	options := ci.Options{Now: time.Now(), RequireApproved: true, Classifiers: classifiers()}
+	r, err := ci.Check(t.Context(), files, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Findings) > 0 || r.Checked < 8 {
 		t.Errorf("check: %+v", r)
 	}
-	tests, err := runTests(t.Context(), files, time.Now())
+	tests, err := ci.Test(t.Context(), files, options)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,202 +8,378 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/sallyport-dev/sallyport/gatewayd/postgres/sqlguard"
-	"github.com/sallyport-dev/sallyport/policies"
+	"github.com/sallyport-dev/sallyport/ci"
 	"github.com/sallyport-dev/sallyport/reviews"
 )
 
+// checkOptions are the flags of check.
+type checkOptions struct {
+	requireApproved, noCache bool
+	ref, base, head          string
+	format                   formatFlag
+}
+
 func newCheck(g *globals) *cobra.Command {
-	var requireApproved bool
-	var ref string
+	o := &checkOptions{}
 	c := &cobra.Command{
 		Use:   "check",
-		Short: "Check every document: form, meaning, signatures, masks and policies",
+		Short: "Check every document, or what a branch would change",
 		Long: `check reads the whole access repo the way a gateway will and reports everything that
 is wrong, each with file, line, column and what to do. By default it reads the files
 of the work tree, committed or not.
 
+With --base it judges a change instead: what a branch would make of the merged
+documents. Every rule (trust root, settings, approval rules, policies) is then read
+from the base alone, so that a change cannot loosen the rules that it is judged by;
+only what the change touches is loaded; and it says, document by document, what the
+change does. In the job of a pull request, as GitHub, Gitea and GitLab announce it, it
+compares HEAD with the target branch unless told otherwise.
+
+  --base origin/main --head HEAD   a branch
+  --base auto                      the merged branch, or the pull request's target
+  --base HEAD                      what is not committed yet
+  --base HEAD --head "$(git write-tree)"   what is staged, as in a pre-commit hook
+
 On a pull request approvals may still be missing: they are listed, and are no
-problem. With --require-approved they are, as on the branch of merged reviews.`,
+problem. With --require-approved they are, as on the branch of merged reviews.
+
+Reviews that were found good are remembered in your cache directory, by the digest of
+everything that decides that, to save time on large repositories. In CI (when $CI is
+set) and with --no-cache nothing is remembered.
+
+With --format github, or in a job of GitHub or Gitea, findings become annotations,
+and the report is added to $GITHUB_STEP_SUMMARY when that is set.
+
+Exit codes: 0 no errors (there may be warnings, and pending approvals), 1 errors were
+found or the check could not be made, 2 the command line is wrong.`,
 		Example: `  sallyport check
+  sallyport check --base origin/main --head HEAD
   sallyport check --require-approved --ref origin/main
-  sallyport check --json`,
+  sallyport check --base auto --format sarif > sallyport.sarif`,
 		Args: arguments(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error {
-			files, err := g.documents(c.Context(), ref)
+			if err := o.format.check(g); err != nil {
+				return err
+			}
+			r, err := o.run(c.Context(), g, c.Flags().Changed("base"))
 			if err != nil {
 				return err
 			}
-			r := check(c.Context(), files, requireApproved, time.Now())
-			if g.json {
-				err = printJSON(c.OutOrStdout(), r)
-			} else {
-				r.print(c.OutOrStdout(), c.ErrOrStderr())
+			if err := summarise(r); err != nil {
+				return err
 			}
-			if err == nil && len(r.Problems) > 0 {
-				return errQuiet
-			}
-			return err
+			return o.format.write(c, r, ci.Text)
 		},
 	}
-	c.Flags().BoolVar(&requireApproved, "require-approved", false, "a missing approval is a problem")
-	c.Flags().StringVar(&ref, "ref", "", "commit to check (default: the files of the work tree)")
+	f := c.Flags()
+	f.BoolVar(&o.requireApproved, "require-approved", false, "a missing approval is a problem")
+	f.StringVar(&o.ref, "ref", "", "commit to check as a whole (default: the files of the work tree)")
+	f.StringVar(&o.base, "base", "", "judge a change to this commit; auto: the merged branch, or the pull request's target")
+	f.StringVar(&o.head, "head", "", "commit or tree that would be merged (default: the files of the work tree; HEAD in a pull request's job)")
+	f.BoolVar(&o.noCache, "no-cache", false, "remember nothing, and believe nothing that was remembered")
+	o.format.add(c)
 	g.jsonFlag(c)
 	return c
 }
 
+// formatFlag chooses in which form a report is printed.
+type formatFlag struct{ name string }
+
+func (f *formatFlag) add(c *cobra.Command) {
+	c.Flags().StringVar(&f.name, "format", "", "text, "+strings.Join(ci.Formats, ", ")+" (default: text; github in a job of GitHub or Gitea)")
+}
+
+// check fills the default, and refuses a form that does not exist.
+func (f *formatFlag) check(g *globals) error {
+	switch {
+	case g.json && f.name != "" && f.name != "json":
+		return usage("--json and --format %s exclude each other", f.name)
+	case g.json:
+		f.name = "json"
+	case f.name == "" && os.Getenv("GITHUB_ACTIONS") == "true":
+		f.name = "github"
+	case f.name == "":
+		f.name = "text"
+	}
+	if f.name != "text" && !slices.Contains(ci.Formats, f.name) {
+		return usage("--format %s does not exist: write text, %s", f.name, strings.Join(ci.Formats, ", "))
+	}
+	return nil
+}
+
+// write prints a report, as text with the given func.
+func (f *formatFlag) write(c *cobra.Command, r *ci.Report, text func(out, errOut io.Writer, r *ci.Report)) error {
+	if f.name == "text" {
+		text(c.OutOrStdout(), c.ErrOrStderr(), r)
+	} else if err := ci.Write(c.OutOrStdout(), f.name, r, build().Version); err != nil {
+		return err
+	}
+	if !r.OK {
+		return errQuiet
+	}
+	return nil
+}
+
+// summarise adds the report to the summary of a job on GitHub or Gitea.
+func summarise(r *ci.Report) error {
+	file := os.Getenv("GITHUB_STEP_SUMMARY")
+	if file == "" {
+		return nil
+	}
+	f, err := os.OpenFile(file, os.O_APPEND|os.O_WRONLY|os.O_CREATE, 0o644)
+	if err != nil {
+		return fmt.Errorf("the job's summary: %w", err)
+	}
+	_, err = f.WriteString(ci.Summary(r))
+	return errors.Join(err, f.Close())
+}
+
+func (o *checkOptions) run(ctx context.Context, g *globals, baseGiven bool) (*ci.Report, error) {
+	options := ci.Options{Now: time.Now(), RequireApproved: o.requireApproved, Classifiers: classifiers()}
+	target, inPullRequest := pullRequestTarget()
+	switch {
+	case o.ref != "" && (o.base != "" || o.head != ""):
+		return nil, usage("--ref looks at one commit as a whole, --base and --head at a change: give one of the two")
+	case baseGiven && o.base == "":
+		return nil, usage("--base is empty: name a commit, or write auto")
+	case o.base != "" || o.head != "":
+		return o.compare(ctx, g, options, target)
+	case inPullRequest && o.ref == "" && !o.requireApproved:
+		o.head = "HEAD"
+		return o.compare(ctx, g, options, target)
+	}
+	files, done, err := g.documents(ctx, o.ref)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if !o.noCache && os.Getenv("CI") == "" {
+		options.Known = g.known()
+	}
+	r, err := ci.Check(ctx, files, options)
+	if err == nil && options.Known != nil {
+		_ = options.Known.Save() // a cache that cannot be written costs time, and nothing else
+	}
+	return r, err
+}
+
+// known is what was found good in this repository before; nil without a cache directory.
+func (g *globals) known() *ci.Known {
+	dir, err := os.UserCacheDir()
+	at, errAt := filepath.Abs(g.repo)
+	if err != nil || errAt != nil {
+		return nil
+	}
+	return ci.OpenKnown(filepath.Join(dir, "sallyport", "known", sha256Hex([]byte(at))[:16]), build().Version+" "+build().Commit)
+}
+
+// pullRequestTarget is the branch that the pull request of this CI job is to be
+// merged into, as the CI system says. The change's own settings are not asked:
+// they are part of what is judged.
+func pullRequestTarget() (branch string, ok bool) {
+	for _, name := range []string{"GITHUB_BASE_REF", "CI_MERGE_REQUEST_TARGET_BRANCH_NAME"} {
+		if branch := os.Getenv(name); branch != "" {
+			return branch, true
+		}
+	}
+	return "", false
+}
+
+// compare judges what --head would change at --base.
+func (o *checkOptions) compare(ctx context.Context, g *globals, options ci.Options, target string) (*ci.Report, error) {
+	repo, err := g.workTree(ctx)
+	if err != nil {
+		return nil, err
+	}
+	base, err := repo.baseCommit(ctx, o.base, target)
+	if err != nil {
+		return nil, err
+	}
+	change, done, err := repo.change(ctx, base, o.head)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	options.Sequences = func(ctx context.Context, path string) (int64, error) { return repo.highestSequence(ctx, base, path) }
+	r, err := ci.Compare(ctx, change, options)
+	if err != nil {
+		return nil, err
+	}
+	r.Base, r.Head = base, o.head
+	return r, nil
+}
+
+// baseCommit is the commit that --base names.
+func (r *accessRepo) baseCommit(ctx context.Context, base, target string) (string, error) {
+	if base != "" && base != "auto" {
+		commit, err := r.git.git(ctx, "rev-parse", "--verify", "--end-of-options", base+"^{commit}")
+		if err != nil {
+			return "", hint(fmt.Errorf("--base %s is not a commit of %s", base, r.location), "fetch it; in CI, check out the whole history (fetch-depth: 0)")
+		}
+		return commit, nil
+	}
+	branch := r.branch
+	if target != "" {
+		branch = target
+	}
+	refs := []string{"refs/heads/" + branch}
+	if remote := r.git.remote(ctx); remote != "" {
+		refs = append([]string{"refs/remotes/" + remote + "/" + branch}, refs...)
+	}
+	for _, ref := range refs {
+		if commit, err := r.git.git(ctx, "rev-parse", "--verify", "--quiet", ref+"^{commit}"); err == nil {
+			return commit, nil
+		}
+	}
+	return "", hint(fmt.Errorf("branch %s, into which this would be merged, is not here", branch), "fetch it (in CI: check out the whole history, fetch-depth: 0), or name a commit with --base")
+}
+
+// change is what a commit, a tree or, for "", the work tree changes since it left
+// the base. The files stay readable until done is called.
+func (r *accessRepo) change(ctx context.Context, base, head string) (c ci.Change, done func(), err error) {
+	objects := newGitObjects(ctx, r.git)
+	defer func() {
+		if err != nil {
+			objects.close()
+		}
+	}()
+	fork, err := r.paths(ctx, &c, base, head)
+	if err != nil {
+		return c, nil, err
+	}
+	if c.Upstream, err = r.git.differ(ctx, fork, base); err != nil {
+		return c, nil, err
+	}
+	if slices.ContainsFunc(c.Paths, func(p string) bool { return ci.Managed(p) && !strings.HasPrefix(p, "reviews/") }) {
+		if err = objects.preload(ctx, base); err != nil { // most reviews may stand on that
+			return c, nil, err
+		}
+	}
+	if c.Base, err = objects.tree(ctx, base); err != nil {
+		return c, nil, err
+	}
+	c.Head = os.DirFS(r.git.dir)
+	if head != "" {
+		c.Head, err = objects.tree(ctx, head)
+	}
+	return c, objects.close, err
+}
+
+// paths fills in what the head changes since it left the base, and returns where that was.
+func (r *accessRepo) paths(ctx context.Context, c *ci.Change, base, head string) (fork string, err error) {
+	if head == "" {
+		if fork, err = r.fork(ctx, base, "HEAD"); err != nil {
+			return "", err
+		}
+		tracked, err := r.git.paths(ctx, "diff", "--no-renames", "--name-only", "-z", "--no-ext-diff", fork, "--")
+		if err != nil {
+			return "", err
+		}
+		untracked, err := r.git.paths(ctx, "ls-files", "--others", "--exclude-standard", "-z")
+		c.Paths = append(tracked, untracked...)
+		return fork, err
+	}
+	if _, err := r.git.git(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", head+"^{tree}"); err != nil {
+		return "", hint(fmt.Errorf("--head %s is neither a commit nor a tree of %s", head, r.location), "fetch it first")
+	}
+	fork = base
+	if commit, err := r.git.git(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", head+"^{commit}"); err == nil {
+		if fork, err = r.fork(ctx, base, commit); err != nil {
+			return "", err
+		}
+	}
+	c.Paths, err = r.git.differ(ctx, fork, head)
+	return fork, err
+}
+
+// fork is where a commit left the base.
+func (r *accessRepo) fork(ctx context.Context, base, head string) (string, error) {
+	fork, err := r.git.git(ctx, "merge-base", base, head)
+	if err != nil {
+		return "", hint(fmt.Errorf("%s and the base have no commit in common here", head), "in CI, check out the whole history (fetch-depth: 0); a branch with a history of its own cannot be merged")
+	}
+	return fork, nil
+}
+
+// differ are the paths that two commits or trees hold differently.
+func (w *workTree) differ(ctx context.Context, a, b string) ([]string, error) {
+	if a == b {
+		return []string{}, nil
+	}
+	return w.paths(ctx, "diff-tree", "-r", "--no-renames", "--name-only", "-z", a, b, "--")
+}
+
+// paths are what git prints with -z.
+func (w *workTree) paths(ctx context.Context, args ...string) ([]string, error) {
+	out, err := w.gitBytes(ctx, args...)
+	if err != nil {
+		return nil, err
+	}
+	list := []string{}
+	for p := range strings.SplitSeq(string(out), "\x00") {
+		if p != "" {
+			list = append(list, p)
+		}
+	}
+	return list, nil
+}
+
+// highestSequence is the highest sequence that the review at a path ever had on
+// the first-parent line of a commit.
+func (r *accessRepo) highestSequence(ctx context.Context, commit, path string) (int64, error) {
+	if shallow, err := r.git.git(ctx, "rev-parse", "--is-shallow-repository"); err != nil || shallow != "false" {
+		return 0, hint(errors.New("the history here is shallow, so nobody can tell which sequences were used"), "check out the whole history (fetch-depth: 0)")
+	}
+	out, err := r.git.git(ctx, "log", "--first-parent", "--diff-merges=first-parent", "--no-renames", "--format=%H", commit, "--", path)
+	if err != nil {
+		return 0, err
+	}
+	var highest int64
+	for _, id := range strings.Fields(out) {
+		if b, ok := r.git.blob(ctx, id, path); ok {
+			if review, err := reviews.ParseReview(path, b); err == nil {
+				highest = max(highest, review.Spec.Sequence)
+			}
+		}
+	}
+	return highest, nil
+}
+
 // documents are the files of the work tree, or of a commit. A folder that holds
-// an access repo is read as it is, also inside another repository.
-func (g *globals) documents(ctx context.Context, ref string) (fs.FS, error) {
+// an access repo is read as it is, also inside another repository. They stay
+// readable until done is called.
+func (g *globals) documents(ctx context.Context, ref string) (files fs.FS, done func(), err error) {
 	dir := g.repo
 	if dir == "" {
 		dir = "."
 	}
 	if info, err := os.Stat(filepath.Join(dir, reviews.ConfigPath)); ref == "" && err == nil && info.Mode().IsRegular() {
-		return os.DirFS(dir), nil
+		return os.DirFS(dir), func() {}, nil
 	}
 	repo, err := g.open(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if ref == "" && repo.mirror == nil {
-		return os.DirFS(repo.git.dir), nil
+		return os.DirFS(repo.git.dir), func() {}, nil
 	}
-	s, err := repo.at(ctx, ref)
+	commit, err := repo.commitOf(ctx, ref)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return s.files, nil
-}
-
-// checkReport is what check prints.
-type checkReport struct {
-	OK       bool              `json:"ok"`
-	Checked  int               `json:"checked"` // documents that could be used, trust root and settings included
-	Problems reviews.Problems  `json:"problems"`
-	Notes    reviews.Problems  `json:"notes"`   // what does not count but closes nothing
-	Pending  []reviews.Pending `json:"pending"` // what still lacks approvals
-}
-
-// check loads the documents and looks at what only guard and policies can judge.
-func check(ctx context.Context, files fs.FS, requireApproved bool, now time.Time) *checkReport {
-	options := reviews.LoadOptions{Now: now, Approvals: reviews.ReportApprovals}
-	if requireApproved {
-		options.Approvals = reviews.RequireApprovals
+	objects := newGitObjects(ctx, repo.git)
+	if err = objects.preload(ctx, commit); err == nil {
+		files, err = objects.tree(ctx, commit)
 	}
-	tree, err := reviews.Load(files, options)
-	if tree == nil {
-		return &checkReport{Problems: asProblems(err)}
-	}
-	r := &checkReport{
-		Problems: tree.Problems, Notes: tree.Notes, Pending: tree.Pending,
-		Checked: 2 + len(tree.Principals) + len(tree.Connections) + len(tree.Reviews) + len(tree.Policies),
-	}
-	if _, err := policies.Compile(ctx, sourcesOf(tree)); err != nil {
-		r.Problems = append(r.Problems, asProblems(err)...)
-	}
-	for _, name := range sortedKeys(tree.Connections) {
-		r.masks(tree.Connections[name], nil)
-	}
-	for _, name := range sortedKeys(tree.Reviews) {
-		review := tree.Reviews[name]
-		r.masks(tree.Connections[review.Spec.Connection], review)
-		if review.Expired(now) {
-			r.Notes = append(r.Notes, problem(review.Source, "validity", "it has expired and grants nothing", "delete it, or ask again with `sallyport request`"))
-		}
-	}
-	r.Problems.Sort()
-	r.Notes.Sort()
-	r.OK = len(r.Problems) == 0
-	if tree.Config == nil {
-		r.Checked = 0 // nothing could be judged
-	}
-	return r
-}
-
-// masks reports masks that the catalog cannot carry: those of the connection, or
-// those that the review adds.
-func (r *checkReport) masks(connection *reviews.Connection, review *reviews.Review) {
-	source, masks := connection.Source, connection.Spec.Mask
-	if review != nil {
-		source, masks = review.Source, review.Spec.Mask
-	}
-	if connection.Catalog == nil {
-		if len(masks) > 0 {
-			r.Problems = append(r.Problems, problem(source, "mask[0]", "masks cannot be checked without the connection's catalog",
-				"sallyport catalog pull "+connection.Metadata.Name))
-		} else if review == nil {
-			r.Notes = append(r.Notes, problem(source, "", "the connection has no catalog, so examples cannot run", "sallyport catalog pull "+connection.Metadata.Name))
-		}
-		return
-	}
-	catalog, err := sqlguard.ParseCatalog(connection.Catalog)
 	if err != nil {
-		if review == nil {
-			at := reviews.Position{File: reviews.CatalogPath(connection.Metadata.Name)}
-			r.Problems = append(r.Problems, reviews.Problem{Position: at, Message: err.Error()})
-		}
-		return
+		objects.close()
+		return nil, nil, err
 	}
-	lines := make(map[string]string, len(masks)) // column to its element
-	for i, m := range masks {
-		lines[m.Column] = fmt.Sprintf("mask[%d]", i)
-	}
-	for _, p := range sqlguard.CheckMasks(catalog, masksOf(connection, review)) {
-		if element, own := lines[p.Column]; own {
-			r.Problems = append(r.Problems, problem(source, element, p.Error(), ""))
-		}
-	}
-}
-
-// problem is one at an element of a document's spec.
-func problem(source reviews.Source, element, message, fix string) reviews.Problem {
-	return reviews.Problem{Position: reviews.Position{File: source.Path, Line: source.Lines[element]}, Message: message, Fix: fix}
-}
-
-func asProblems(err error) reviews.Problems {
-	var problems reviews.Problems
-	if errors.As(err, &problems) {
-		return problems
-	}
-	return reviews.Problems{{Message: err.Error()}}
-}
-
-func (r *checkReport) print(out, errOut io.Writer) {
-	for _, p := range r.Problems {
-		fmt.Fprintln(errOut, clean(p.Error()))
-	}
-	for _, p := range r.Notes {
-		fmt.Fprintf(out, "note: %s\n", clean(p.Error()))
-	}
-	for _, p := range r.Pending {
-		fmt.Fprintf(out, "pending: %s\n", p.Path)
-		for _, need := range p.Needs {
-			who := "nobody could: those groups have no other member"
-			if len(need.Eligible) > 0 {
-				who = strings.Join(need.Eligible, " or ")
-			}
-			fmt.Fprintf(out, "  %s; who can: %s\n", need, who)
-		}
-		for _, why := range p.Ignored {
-			fmt.Fprintf(out, "  %s\n", clean(why))
-		}
-	}
-	if len(r.Problems) > 0 {
-		fmt.Fprintf(errOut, "%s\n", count(len(r.Problems), "problem"))
-		return
-	}
-	fmt.Fprintf(out, "ok: %s checked, %s\n", count(r.Checked, "document"), pendingCount(len(r.Pending)))
-}
-
-func pendingCount(n int) string {
-	if n == 0 {
-		return "all approved"
-	}
-	return fmt.Sprintf("%d still to be approved", n)
+	return files, objects.close, nil
 }

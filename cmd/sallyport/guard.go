@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sallyport-dev/sallyport/ci"
 	"github.com/sallyport-dev/sallyport/gatewayd/postgres/sqlguard"
 	"github.com/sallyport-dev/sallyport/policies"
 	"github.com/sallyport-dev/sallyport/reviews"
@@ -73,4 +74,67 @@ func decide(ctx context.Context, policy *policies.Policy, connection *reviews.Co
 		Review:     policies.NewDocument(review.JSON()),
 		Command:    command,
 	})
+}
+
+// classifiers are what ci knows of each protocol. They remember catalogs and
+// guards, since many reviews share them.
+func classifiers() map[string]ci.Classifier {
+	catalogs := make(map[string]*sqlguard.Catalog)
+	catalogOf := func(connection *reviews.Connection) (*sqlguard.Catalog, error) {
+		id := sha256Hex(connection.Catalog)
+		if catalogs[id] == nil {
+			catalog, err := sqlguard.ParseCatalog(connection.Catalog)
+			if err != nil {
+				return nil, err
+			}
+			catalogs[id] = catalog
+		}
+		return catalogs[id], nil
+	}
+	guards := make(map[string]ci.Guard)
+	return map[string]ci.Classifier{"postgres": {
+		Guard: func(connection *reviews.Connection, review *reviews.Review) (ci.Guard, error) {
+			id := fmt.Sprint(connection.Source.SHA256, sha256Hex(connection.Catalog), review.Spec.Mask)
+			if guards[id] == nil {
+				guard, err := newGuard(connection, review)
+				if err != nil {
+					return nil, err
+				}
+				guards[id] = func(command string) (policies.Command, bool) {
+					st := guard.Understand(command, scopeOf(connection))
+					return st.Command, st.Masked
+				}
+			}
+			return guards[id], nil
+		},
+		Masks: func(connection *reviews.Connection, review *reviews.Review) reviews.Problems {
+			catalog, err := catalogOf(connection)
+			if err != nil {
+				at := reviews.Position{File: reviews.CatalogPath(connection.Metadata.Name)}
+				return reviews.Problems{{Position: at, Message: err.Error(), Fix: "sallyport catalog pull " + connection.Metadata.Name}}
+			}
+			return maskProblems(catalog, connection, review)
+		},
+	}}
+}
+
+// maskProblems are the masks that a catalog cannot carry: those that the review
+// adds, or the connection's own.
+func maskProblems(catalog *sqlguard.Catalog, connection *reviews.Connection, review *reviews.Review) reviews.Problems {
+	source, masks := connection.Source, connection.Spec.Mask
+	if review != nil {
+		source, masks = review.Source, review.Spec.Mask
+	}
+	lines := make(map[string]int, len(masks)) // by column
+	for i, m := range masks {
+		lines[m.Column] = source.Lines[fmt.Sprintf("mask[%d]", i)]
+	}
+	var problems reviews.Problems
+	for _, p := range sqlguard.CheckMasks(catalog, masksOf(connection, review)) {
+		if line, own := lines[p.Column]; own {
+			at := reviews.Position{File: source.Path, Line: line}
+			problems = append(problems, reviews.Problem{Position: at, Message: p.Error(), Fix: "name a column of the catalog that this mask fits, or pull the catalog anew"})
+		}
+	}
+	return problems
 }

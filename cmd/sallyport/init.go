@@ -13,6 +13,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing/fstest"
@@ -34,6 +35,7 @@ type initOptions struct {
 	lab, dryRun                      bool
 	connection, target               string
 	credential, agent, listen        string
+	forges                           []string
 	keys                             string
 	gatewayKey, releaseKey, agentKey string
 }
@@ -44,9 +46,10 @@ func newInit(g *globals) *cobra.Command {
 		Use:   "init [DIR]",
 		Short: "Make an access repo, with your SSH key as its first root of trust",
 		Long: `init writes a working access repo into DIR (default: the current directory): trust
-root, settings, a sample connection with a policy and its test, an agent, a CI
-workflow, CODEOWNERS, .gitattributes and a README. Everything is signed with your
-SSH key (ed25519) and committed.
+root, settings, a sample connection with a policy and its test, an agent, workflows
+for GitHub, Gitea or GitLab, a pre-commit hook, schemas for editors, CODEOWNERS,
+.gitattributes and a README. Everything is signed with your SSH key (ed25519) and
+committed.
 
 It also makes the keys that a gateway and ` + "`sallyport sync`" + ` need, outside of the
 repository, unless they exist.
@@ -78,6 +81,7 @@ what would be added.`,
 	f.BoolVar(&o.dryRun, "dry-run", false, "print what would be written, write nothing")
 	f.StringVar(&o.repository, "repository", "", "where others clone this repository (default: its remote, else its path)")
 	f.StringVar(&o.branch, "branch", "main", "the branch of merged reviews")
+	f.StringSliceVar(&o.forges, "forge", nil, "whose workflows to write: github, gitea, gitlab (default: what --repository speaks of, else all)")
 	f.StringVar(&o.connection, "connection", "orders-db", "name of the sample connection")
 	f.StringVar(&o.target, "target", "postgres://app@127.0.0.1:5432/app", "its database, without a password")
 	f.StringVar(&o.credential, "credential", "", "where gatewayd finds its password (default: env:ORDERS_DB_PASSWORD for orders-db)")
@@ -154,6 +158,11 @@ func (o *initOptions) defaults(dir string) error {
 			return usage("%s is not a well-formed name", what)
 		}
 	}
+	for _, forge := range o.forges {
+		if !slices.Contains(forges, forge) {
+			return usage("--forge %s does not exist: write one of %s", forge, strings.Join(forges, ", "))
+		}
+	}
 	if o.lab && o.as == labReviewer {
 		return usage("--as %s is the lab's own reviewer", o.as)
 	}
@@ -209,6 +218,9 @@ func (o *initOptions) sample(ctx context.Context, dir string) (*sample, error) {
 	}
 	if s.Repository == "" {
 		s.Repository = o.defaultRepository(ctx, dir)
+	}
+	if s.Forges = o.forges; s.Forges == nil {
+		s.Forges = forgesOf(s.Repository)
 	}
 	if path, ok := githubPath(s.Repository); ok {
 		s.GitHubOwner, _, _ = strings.Cut(path, "/")
@@ -425,7 +437,11 @@ func (o *initOptions) write(ctx context.Context, dir string, s *sample, k *initK
 		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
 			return nil, err
 		}
-		if err := writeNew(full, f.Bytes, 0o644); err != nil {
+		mode := os.FileMode(0o644)
+		if f.run {
+			mode = 0o755
+		}
+		if err := writeNew(full, f.Bytes, mode); err != nil {
 			return nil, err
 		}
 		paths = append(paths, f.Path)
@@ -534,6 +550,7 @@ func (o *initOptions) tell(ctx context.Context, g *globals, out io.Writer, work 
 			"and sign it again, or begin anew with --reviewer or --lab.\n\n", reviews.RootPath)
 	}
 	fmt.Fprintf(out, `next:
+  git config core.hooksPath `+hooksFolder+`
   edit connections/%[1]s.yaml, commit it, and sign it again: sallyport sign connections/%[1]s.yaml --as %[2]s
   sallyport catalog pull %[1]s
   sallyport request %[1]s --as %[3]s --reason "what it is for"

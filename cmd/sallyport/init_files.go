@@ -6,8 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
+	"strings"
 	"text/template"
 
+	"github.com/sallyport-dev/sallyport/ci"
 	"github.com/sallyport-dev/sallyport/reviews"
 )
 
@@ -30,6 +33,7 @@ type sample struct {
 	Port                        int
 	Agent, AgentOwner, AgentKey string // AgentOwner is "" when nobody could approve it
 	Version, GitHubOwner        string
+	Forges                      []string // whose workflows are written
 }
 
 // newFile is a file of a new access repo.
@@ -39,6 +43,7 @@ type newFile struct {
 	Bytes []byte       `json:"-"`
 	Text  string       `json:"text"`
 	keep  bool         // an existing one stays
+	run   bool         // it is executable
 }
 
 // files renders them in the order in which people should read them.
@@ -46,6 +51,7 @@ func (s *sample) files() ([]newFile, error) {
 	list := []struct {
 		path, template string
 		keep, leaveOut bool
+		run            bool
 	}{
 		{path: reviews.ConfigPath, template: "sallyport.yaml"},
 		{path: reviews.RootPath, template: "root.yaml"},
@@ -54,7 +60,10 @@ func (s *sample) files() ([]newFile, error) {
 		{path: reviews.PathOf(reviews.KindConnection, s.Connection), template: "connection.yaml"},
 		{path: "policies/guardrails.rego", template: "guardrails.rego"},
 		{path: "policies/guardrails_test.rego", template: "guardrails_test.rego"},
-		{path: ".github/workflows/sallyport.yml", template: "workflow.yml"},
+		{path: ".github/workflows/sallyport.yml", template: "github.yml", leaveOut: !s.on("github")},
+		{path: ".gitea/workflows/sallyport.yml", template: "gitea.yml", leaveOut: !s.on("gitea")},
+		{path: ".gitlab-ci.yml", template: "gitlab.yml", keep: true, leaveOut: !s.on("gitlab")},
+		{path: hooksFolder + "/pre-commit", template: "pre-commit", run: true},
 		{path: ".gitattributes", template: "gitattributes"},
 		{path: "CODEOWNERS", template: "CODEOWNERS", keep: true},
 		{path: "README.md", template: "README.md", keep: true},
@@ -68,10 +77,39 @@ func (s *sample) files() ([]newFile, error) {
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, newFile{Path: f.path, Kind: reviews.KindOf(f.path), Bytes: b, Text: string(b), keep: f.keep})
+		kind := reviews.KindOf(f.path)
+		if ci.Schema(kind) != nil {
+			b = append([]byte(ci.EditorLine(kind, f.path)+"\n"), b...)
+		}
+		files = append(files, newFile{Path: f.path, Kind: kind, Bytes: b, Text: string(b), keep: f.keep, run: f.run})
+	}
+	for _, kind := range ci.SchemaKinds {
+		b := ci.Schema(kind)
+		files = append(files, newFile{Path: ci.SchemaPath(kind), Bytes: b, Text: string(b)})
 	}
 	return files, nil
 }
+
+// hooksFolder is where git finds the hooks once core.hooksPath says so.
+const hooksFolder = ".sallyport/hooks"
+
+// forges are those whose workflows init can write.
+var forges = []string{"github", "gitea", "gitlab"}
+
+// forgesOf are the forges that a repository's address speaks of, or all.
+func forgesOf(repository string) []string {
+	if _, ok := githubPath(repository); ok {
+		return []string{"github"}
+	}
+	for _, known := range []struct{ word, forge string }{{"gitlab", "gitlab"}, {"gitea", "gitea"}, {"forgejo", "gitea"}, {"codeberg", "gitea"}} {
+		if strings.Contains(repository, known.word) {
+			return []string{known.forge}
+		}
+	}
+	return forges
+}
+
+func (s *sample) on(forge string) bool { return slices.Contains(s.Forges, forge) }
 
 func (s *sample) render(name string) ([]byte, error) {
 	t, err := template.New(name).Funcs(template.FuncMap{"q": scalar}).ParseFS(templateFiles, "template/"+name)

@@ -1,0 +1,219 @@
+package ci
+
+import (
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sallyport-dev/sallyport/reviews"
+)
+
+// Effect is what a change does to one document, in words.
+type Effect struct {
+	Path   string       `json:"path"`
+	Kind   reviews.Kind `json:"kind,omitempty"` // "" for what is no document
+	Action string       `json:"action"`         // added, changed, deleted or approvals
+	Says   []string     `json:"says,omitempty"`
+}
+
+// effects says what the change does, document by document.
+func (c *comparison) effects() {
+	for _, doc := range slices.Sorted(maps.Keys(c.touched)) {
+		before, _ := fs.ReadFile(c.Base, doc)
+		now, _ := fs.ReadFile(c.Head, doc)
+		e := Effect{Path: doc, Kind: reviews.KindOf(doc), Action: "changed"}
+		switch {
+		case c.added[doc]:
+			e.Action = "added"
+		case c.deleted[doc]:
+			e.Action = "deleted"
+		case string(before) == string(now):
+			e.Action = "approvals"
+		}
+		if e.Action != "approvals" {
+			e.Says = says(doc, before, now)
+		}
+		c.report.Changes = append(c.report.Changes, e)
+	}
+}
+
+// says compares two versions of a document; nil is none. What does not parse says nothing.
+func says(doc string, before, now []byte) []string {
+	was, is := factsOf(doc, before), factsOf(doc, now)
+	var list []string
+	for _, f := range is {
+		if !slices.Contains(was, f) {
+			list = append(list, "now: "+f)
+		}
+	}
+	for _, f := range was {
+		if !slices.Contains(is, f) {
+			list = append(list, "no longer: "+f)
+		}
+	}
+	return list
+}
+
+// factsOf takes a document apart into statements that stand on their own.
+func factsOf(doc string, b []byte) []string {
+	if b == nil {
+		return nil
+	}
+	switch reviews.KindOf(doc) {
+	case reviews.KindReview:
+		if r, err := reviews.ParseReview(doc, b); err == nil {
+			return reviewFacts(r)
+		}
+	case reviews.KindConnection:
+		if conn, err := reviews.ParseConnection(doc, b); err == nil {
+			return connectionFacts(conn)
+		}
+	case reviews.KindPrincipal:
+		if p, err := reviews.ParsePrincipal(doc, b); err == nil {
+			return principalFacts(p)
+		}
+	case reviews.KindConfig:
+		if conf, err := reviews.ParseConfig(doc, b); err == nil {
+			return configFacts(conf)
+		}
+	case reviews.KindRoot:
+		if r, err := reviews.ParseRoot(doc, b); err == nil {
+			return rootFacts(r)
+		}
+	}
+	return nil
+}
+
+func reviewFacts(r *reviews.Review) []string {
+	s := r.Spec
+	may := s.Subject + " may "
+	facts := ruleFacts(may, s.Allow, "")
+	facts = append(facts, ruleFacts(may, s.Hold, ", each time only after a person agreed")...)
+	facts = append(facts, maskFacts(s.Mask)...)
+	if s.Limits.Session > 0 {
+		facts = append(facts, "at most "+s.Limits.Session.String()+" a session")
+	}
+	if s.Limits.Rows > 0 {
+		facts = append(facts, fmt.Sprintf("at most %d rows a session", s.Limits.Rows))
+	}
+	return append(facts, fmt.Sprintf("from %s until %s", stamp(s.Validity.NotBefore), stamp(s.Validity.Expires)), "asked for by "+s.Requester)
+}
+
+// ruleFacts are one fact for each verb and relation, so that a comparison does not
+// depend on how rules are grouped.
+func ruleFacts(may string, list []reviews.Rule, how string) []string {
+	var facts []string
+	for _, r := range list {
+		on := r.On
+		if len(on) == 0 {
+			on = []string{""}
+		}
+		for _, verb := range r.Verbs {
+			for _, relation := range on {
+				fact := may + verb
+				if relation != "" {
+					fact += " on " + relation
+				}
+				if len(r.Columns) > 0 {
+					fact += ", only columns " + strings.Join(slices.Sorted(slices.Values(r.Columns)), ", ")
+				}
+				facts = append(facts, fact+how)
+			}
+		}
+	}
+	return facts
+}
+
+func maskFacts(masks []reviews.Mask) []string {
+	var facts []string
+	for _, m := range masks {
+		facts = append(facts, m.Column+" is masked with "+m.With)
+	}
+	return facts
+}
+
+// connectionFacts say nothing of the credential: it is only a reference, but the
+// gateway's own business.
+func connectionFacts(c *reviews.Connection) []string {
+	t := c.Spec.Target
+	facts := []string{fmt.Sprintf("it reaches database %s on %s:%d as role %s with tls %s", t.Database, t.Host, t.Port, t.User, t.TLS)}
+	if c.Spec.Risk != "" {
+		facts = append(facts, "its risk is "+c.Spec.Risk)
+	}
+	for _, f := range c.Spec.Functions {
+		facts = append(facts, "statements may call "+f)
+	}
+	return append(facts, maskFacts(c.Spec.Mask)...)
+}
+
+func principalFacts(p *reviews.Principal) []string {
+	var facts []string
+	for _, k := range p.Spec.Keys {
+		facts = append(facts, p.Metadata.Name+" may log in with key "+k.Fingerprint())
+	}
+	if p.Spec.Owner != "" {
+		facts = append(facts, p.Spec.Owner+" answers for it")
+	}
+	return facts
+}
+
+func configFacts(c *reviews.Config) []string {
+	var facts []string
+	for _, r := range c.Spec.Approvals {
+		facts = append(facts, fmt.Sprintf("%s needs %d of %s", matchText(r.Match), r.Threshold, strings.Join(r.Groups, ", ")))
+	}
+	for _, p := range c.Spec.Policies {
+		facts = append(facts, "policy "+p+" has to be there")
+	}
+	for _, g := range c.Spec.Gateways {
+		facts = append(facts, "gateway "+g.Name+" listens on "+g.Postgres)
+	}
+	return append(facts,
+		"branch "+c.Spec.Branch+" holds what is merged", "a review lasts at most "+c.Spec.MaxReviewLifetime.String(),
+		"a release is good for "+c.Spec.Freshness.ValidFor.String(), "summaries go to branch "+c.Spec.Audit.Branch)
+}
+
+func matchText(m reviews.ApprovalMatch) string {
+	var kinds []string
+	for _, k := range m.Kinds {
+		kinds = append(kinds, string(k))
+	}
+	text := "every document"
+	if len(kinds) > 0 {
+		text = "every " + strings.Join(kinds, " or ")
+	}
+	if len(m.Connections) > 0 {
+		text += " of " + strings.Join(m.Connections, " or ")
+	}
+	return text
+}
+
+func rootFacts(r *reviews.Root) []string {
+	s := r.Spec
+	facts := []string{fmt.Sprintf("it is version %d", s.Version), fmt.Sprintf("%d of group root change it", s.Threshold)}
+	for _, p := range s.Principals {
+		for _, k := range p.Keys {
+			facts = append(facts, p.Name+" may sign with key "+k.Fingerprint())
+		}
+	}
+	for _, g := range slices.Sorted(maps.Keys(s.Groups)) {
+		for _, m := range s.Groups[g] {
+			facts = append(facts, m+" is in group "+g)
+		}
+	}
+	for _, k := range s.Release {
+		facts = append(facts, "releases are signed with key "+k.Fingerprint())
+	}
+	for _, g := range s.Gateways {
+		facts = append(facts, "gateway "+g.Name+" has key "+reviews.Key{Key: g.Key}.Fingerprint())
+	}
+	for _, v := range s.Revoked {
+		facts = append(facts, "key "+v.Fingerprint+" is revoked")
+	}
+	return facts
+}
+
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04Z") }
