@@ -21,6 +21,10 @@ var (
 	deniedFunctions  = wordSet(deniedFunctionsText)
 )
 
+// schemaFunctions are the functions of information_schema, which drivers call: they compute from their arguments.
+var schemaFunctions = wordSet(`_pg_char_max_length _pg_char_octet_length _pg_datetime_precision _pg_expandarray _pg_interval_type
+	_pg_numeric_precision _pg_numeric_precision_radix _pg_numeric_scale _pg_truetypid _pg_truetypmod`)
+
 // checkedFunctions are allowed with some arguments only.
 var checkedFunctions = map[string]func(*analysis, *pg.FuncCall){
 	"set_config":      (*analysis).callSetConfig,
@@ -69,6 +73,7 @@ func (a *analysis) qualifiedCall(n *pg.FuncCall, schema, name string) {
 	case schema == "pg_catalog" && checkedFunctions[name] != nil:
 		checkedFunctions[name](a, n)
 	case schema == "pg_catalog" && (allowedFunctions[name] || n.Funcformat == pg.CoercionForm_COERCE_SQL_SYNTAX && !deniedFunctions[name]):
+	case schema == "information_schema" && schemaFunctions[name]:
 	case a.g.listed[key(schema, name)]:
 		a.facts.callsListed = true
 	case a.g.catalog.computes(schema, name):

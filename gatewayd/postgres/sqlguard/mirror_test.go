@@ -122,18 +122,20 @@ func TestEverydayAnswersAsDirect(t *testing.T) {
 func compare(t *testing.T, w, direct *world, line string) {
 	t.Helper()
 	sequence, onlyRuns := strings.CutPrefix(line, "~")
-	w.reset(t)
-	direct.reset(t)
-	if !ownTransaction(sequence) {
-		_, _, _ = w.exec("begin")
-		_, _, _ = direct.exec("begin")
-	}
-	for text := range strings.SplitSeq(sequence, " ;; ") {
-		want := direct.answer(text)
-		if strings.Contains(want, "ERROR") {
-			t.Errorf("%s\n  fails directly: %s", text, want)
+	texts := strings.Split(sequence, " ;; ")
+	direct.enter(t, sequence)
+	var want []string
+	for _, text := range texts {
+		answer := direct.answer(text)
+		if strings.Contains(answer, "ERROR") {
+			t.Errorf("%s\n  fails directly: %s", text, answer)
 			return
 		}
+		want = append(want, answer)
+	}
+	direct.reset(t)
+	w.enter(t, sequence)
+	for i, text := range texts {
 		st := w.guard.Understand(text, w.scope)
 		if r := st.Command.Refusal; r != nil {
 			t.Errorf("%s\n  refused: %s: %s", text, r.Rule, r.Reason)
@@ -143,13 +145,25 @@ func compare(t *testing.T, w, direct *world, line string) {
 		if form := leaks(got); form != "" {
 			t.Errorf("%s\n  shows %q: %s\n  sent: %s", text, form, got, st.Rewritten)
 		}
-		if got != want && (!onlyRuns || strings.Contains(got, "ERROR")) {
-			t.Errorf("%s\n  got  %s\n  want %s\n  sent: %s", text, got, want, st.Rewritten)
+		if got != want[i] && (!onlyRuns || strings.Contains(got, "ERROR")) {
+			t.Errorf("%s\n  got  %s\n  want %s\n  sent: %s", text, got, want[i], st.Rewritten)
 			return
 		}
 		w.track(st.Parts)
 		w.repull(t, st.Parts)
 	}
+}
+
+// sibling is another session of the same database.
+func (w *world) sibling(t *testing.T) *world {
+	t.Helper()
+	s := &world{config: w.config, catalog: w.catalog, masks: w.masks}
+	var err error
+	if s.conn, err = pgconn.ConnectConfig(t.Context(), w.config); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.conn.Close(context.Background()) })
+	return s
 }
 
 // repull follows a change of the catalog, as an engine does.

@@ -219,7 +219,7 @@ func (a *analysis) note(r *pg.RangeVar, t target) *use {
 	if !t.temp {
 		u.masked = a.g.masked[key(t.schema, t.name)]
 	}
-	if t.system && u.masked == nil && secretSystemColumns[t.name] != "" {
+	if t.system && u.masked == nil && secretSystemColumns[t.name].column != "" {
 		a.refuse("system_catalog", "the catalog does not describe pg_catalog.%s, part of which is hidden; pull the catalog again", t.name)
 	}
 	u.qualified = r.Schemaname != ""

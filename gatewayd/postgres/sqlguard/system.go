@@ -3,10 +3,15 @@ package sqlguard
 import "strings"
 
 // secretSystemColumns are columns of system catalogs that show other sessions'
-// statements or passwords. They are masked on every connection.
-var secretSystemColumns = map[string]string{
-	"pg_stat_activity": "query",
-	"pg_subscription":  "subconninfo",
+// statements, passwords, or settings that somebody made up. They are masked on
+// every connection. PullQuery describes these catalogs.
+var secretSystemColumns = map[string]struct{ column, mask string }{
+	"pg_stat_activity":   {"query", "'****'::pg_catalog.text"},
+	"pg_subscription":    {"subconninfo", "'****'::pg_catalog.text"},
+	"pg_db_role_setting": {"setconfig", "null::pg_catalog._text"},
+	"pg_roles":           {"rolconfig", "null::pg_catalog._text"},
+	"pg_user":            {"useconfig", "null::pg_catalog._text"},
+	"pg_user_mappings":   {"umoptions", "null::pg_catalog._text"},
 }
 
 // secretSettings are settings whose values name files, commands or passwords.
@@ -14,14 +19,14 @@ const secretSettings = `(select * from pg_catalog.pg_settings as sallyport_sourc
 
 // maskSystem masks what the system catalogs would show of others.
 func maskSystem(cat *Catalog, masked map[string]*maskedRelation) {
-	for name, column := range secretSystemColumns {
+	for name, secret := range secretSystemColumns {
 		rel := cat.Relation("pg_catalog", name)
-		if rel == nil || rel.Column(column) == nil {
+		if rel == nil || rel.Column(secret.column) == nil {
 			continue
 		}
 		masked[key("pg_catalog", name)] = &maskedRelation{
 			rel: rel, system: true,
-			masks: map[string]string{column: "'****'::pg_catalog.text"}, with: map[string]string{column: "redact"},
+			masks: map[string]string{secret.column: secret.mask}, with: map[string]string{secret.column: "redact"},
 		}
 	}
 	masked[key("pg_catalog", "pg_settings")] = &maskedRelation{

@@ -3,6 +3,7 @@ package sqlguard
 import (
 	"bytes"
 	"context"
+	"crypto/md5" //nolint:gosec // a form of canaries, not a safeguard
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
@@ -247,17 +248,28 @@ func (w *world) track(parts []Part) {
 	}
 }
 
-// leaks says which canary a text holds, in any of the forms that SQL can give it.
-func leaks(seen string) string {
-	forms := []string{canary, strings.ToLower(canary), strings.ToUpper(canary)}
-	for _, f := range slices.Clone(forms) {
+// canaryForms are the canaries in the forms that SQL can give them.
+var canaryForms = func() []string {
+	forms := []string{canary[3:], canary[:5], "e0301", "1918-02-0", "1918203"}
+	for _, f := range []string{canary, strings.ToLower(canary), strings.ToUpper(canary)} {
 		reversed := []byte(f)
 		slices.Reverse(reversed)
-		forms = append(forms, string(reversed), hex.EncodeToString([]byte(f)), base64.StdEncoding.EncodeToString([]byte(f))[:10], f[3:], f[:5])
+		forms = append(forms, f, string(reversed), string(reversed[:6]), hex.EncodeToString([]byte(f)), hex.EncodeToString([]byte(f[3:])))
+		for _, before := range []string{"", "x", "xx"} { // base64 at each alignment, without the letters that others share
+			forms = append(forms, base64.StdEncoding.EncodeToString([]byte(before + f))[4:10])
+		}
 	}
-	forms = append(forms, canaryNumbers...)
+	for _, value := range []string{"Zq7CanaryAnn@example.test", "Zq7CanaryBob@example.test", "Zq7Canary-111", "Zq7Canary-222"} {
+		sum := md5.Sum([]byte(value)) //nolint:gosec // as SQL's md5() has it
+		forms = append(forms, hex.EncodeToString(sum[:]))
+	}
+	return append(forms, canaryNumbers...)
+}()
+
+// leaks says which canary a text holds.
+func leaks(seen string) string {
 	flat := strings.NewReplacer("\n", "", " ", "", ",", "", "|", "").Replace(seen)
-	for _, f := range forms {
+	for _, f := range canaryForms {
 		if strings.Contains(seen, f) || strings.Contains(flat, f) {
 			return f
 		}
