@@ -20,6 +20,9 @@ type Command struct {
 	ended bool
 }
 
+// Number is the command's number in the recording, from 1.
+func (c *Command) Number() int64 { return c.n }
+
 // Output appends what the client is about to see, already masked, to the
 // recording. Call it before the bytes leave. An error means: forward nothing
 // more; the session has been cut.

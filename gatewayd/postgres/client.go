@@ -2,8 +2,11 @@ package postgres
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"strings"
 	"unicode/utf8"
 
@@ -548,11 +551,55 @@ func (s *session) copyMessage(f frame) error {
 	if !s.isCopying() {
 		return nil
 	}
-	s.out = append(s.out, f.raw...)
 	if f.kind == 'd' {
+		s.copied.add(f.body())
+		s.out = append(s.out, f.raw...)
 		return nil
 	}
+	if err := s.recordCopy(); err != nil {
+		return err
+	}
+	s.out = append(s.out, f.raw...)
 	return s.endCopy()
+}
+
+// copied is what a client has sent into a COPY FROM STDIN.
+type copied struct {
+	sum   hash.Hash // sha256, framing left out; nil: nothing yet
+	bytes int64
+}
+
+func (c *copied) add(b []byte) {
+	if c.sum == nil {
+		c.sum = sha256.New()
+	}
+	c.sum.Write(b)
+	c.bytes += int64(len(b))
+}
+
+// recordCopy records how much went into a COPY and its digest, before the
+// target is told that this was all: without the record it takes no row. A digest
+// of data that may hold masked values is made under the gateway's key, so that they cannot be guessed.
+func (s *session) recordCopy() error {
+	c := s.copied
+	s.copied = copied{}
+	if c.sum == nil {
+		c.add(nil)
+	}
+	digest := "sha256:" + hex.EncodeToString(c.sum.Sum(nil))
+	if len(s.core.Masks()) > 0 {
+		digest = s.server.options.Digest(digest)
+	}
+	of := ""
+	if e := s.head(); e != nil && e.command != nil {
+		of = fmt.Sprintf("command %d: ", e.command.Number())
+	}
+	if err := s.core.Event("copy_in", fmt.Sprintf("%s%d bytes, %s", of, c.bytes, digest)); err != nil {
+		s.core.Cut("recording_unavailable", "the session can no longer be recorded")
+		return err
+	}
+	s.durable = false
+	return nil
 }
 
 // endCopy waits until the target knows that the data is complete, when the same
@@ -580,6 +627,9 @@ func (s *session) duringCopy(f frame) error {
 	if f.kind == 'H' || f.kind == 'S' {
 		return nil
 	}
+	if err := s.recordCopy(); err != nil {
+		return err
+	}
 	s.out = append(s.out, encode(nil, &pgproto3.CopyFail{Message: fmt.Sprintf("unexpected message type %q during COPY from stdin", f.kind)})...)
 	return s.endCopy()
 }
@@ -595,6 +645,9 @@ func (s *session) copyStream(length int) error {
 		if err != nil {
 			s.midFrame = copying
 			return readError(err)
+		}
+		if copying {
+			s.copied.add(part[min(max(0, left-length), len(part)):])
 		}
 		left -= len(part)
 		if !copying {

@@ -41,6 +41,7 @@ type session struct {
 	group      int          // counts Syncs
 	open       bool         // messages of the extended protocol wait for a Sync
 	midFrame   bool         // the target has got a part of a message only
+	copied     copied       // into the COPY that runs
 	ownGroup   bool         // the gateway's own query opened the group and has to end it
 
 	// sending is held while a cancel request is on its way, so that it cannot hit the next query.
