@@ -323,6 +323,43 @@ func TestGiteaPusherHidesBehindNames(t *testing.T) {
 	p.eventually("bob's push", func() bool { return p.contributors(p.pull(pr.Number)).Has(p.user["bob"].ID) })
 }
 
+// Of a fork the repository knows no activities; its pushes are in the pull request's history only, and those before it nowhere.
+func TestGiteaFork(t *testing.T) {
+	p := newPlace(t)
+	p.call("alice", "POST", p.path("forks"), map[string]string{}, nil)
+	p.call("alice", "PUT", "repos/alice/"+p.name+"/collaborators/mallory", map[string]string{"permission": "write"}, nil)
+	p.eventually("the fork", func() bool { return p.try("alice", "GET", "repos/alice/"+p.name+"/branches/main", nil, nil) == nil })
+	push := func(who, text string) string {
+		p.run("checkout", "--quiet", "-B", "x")
+		p.run("-c", "user.name=alice", "commit", "--quiet", "--allow-empty", "-m", text)
+		p.run("push", "--quiet", strings.Replace(p.remote(who), "/root/"+p.name, "/alice/"+p.name, 1), "x")
+		return p.run("rev-parse", "HEAD")
+	}
+	push("alice", "one")
+	var made struct{ Number int }
+	p.call("alice", "POST", p.path("pulls"), map[string]string{"base": "main", "head": "alice:x", "title": "from a fork"}, &made)
+	later := push("mallory", "two")
+	p.eventually("the push", func() bool { return p.pull(made.Number).Head == later })
+	p.review("mallory", made.Number, "APPROVED")
+	var by *forge.Contributors
+	pr := p.pull(made.Number)
+	p.eventually("the push is in the history", func() bool {
+		by = p.contributors(pr)
+		return by.Has(p.user["mallory"].ID)
+	})
+	if by.PushersKnown || pr.HeadRepo == "root/"+p.name {
+		t.Errorf("a fork of which all is known: %+v of %+v", by, pr)
+	}
+	if err := p.word("mallory", made.Number).Approves(pr, by); err == nil {
+		t.Error("the pusher's approval counts")
+	}
+	// A branch of that name in the repository itself is another one.
+	p.push("carol", "x", "a", "1", "carol", false)
+	if mine := p.open("carol", "x"); mine.Number == made.Number {
+		t.Error("the fork's pull request is taken for ours")
+	}
+}
+
 func TestGiteaMerges(t *testing.T) {
 	p := newPlace(t)
 	start := time.Now().Add(-time.Minute)
@@ -449,7 +486,10 @@ func TestGiteaCommentAndStatus(t *testing.T) {
 	}
 	list := func() (out []comment) {
 		p.call("robot", "GET", p.path(fmt.Sprintf("issues/%d/comments", pr.Number)), nil, &out)
-		return out
+		return out[55:]
+	}
+	for range 55 { // more than a page
+		p.call("carol", "POST", p.path(fmt.Sprintf("issues/%d/comments", pr.Number)), map[string]string{"body": "hm"}, nil)
 	}
 	// Mallory puts our marker on a comment of hers; it is neither edited nor taken for ours.
 	forged := "<!-- sallyport:verdict -->\nall is well"
@@ -504,14 +544,14 @@ func TestGiteaProtection(t *testing.T) {
 			}
 		}
 	}
-	has(weak("root"), "without a pull request", "0 approvals, not 2", "does not take the approval back", "over a reviewer's refusal", "force-pushed", "deleted", "sallyport/check is not required")
+	has(weak("root"), "without a pull request", "2 approvals, and 0 are required", "does not take the approval back", "over a reviewer's refusal", "force-pushed", "deleted", "sallyport/check is not required")
 
 	rule := map[string]any{
 		"rule_name": "m*", "enable_push": true, "enable_push_whitelist": true, "push_whitelist_usernames": []string{"mallory"},
 		"required_approvals": 1, "enable_force_push": true, "unprotected_file_patterns": "docs/**",
 	}
 	p.call("root", "POST", p.path("branch_protections"), rule, nil)
-	has(weak("root"), "1 approvals, not 2", "force-pushed", "user mallory pushes directly", "administrators merge", "docs/**")
+	has(weak("root"), "2 approvals, and 1 are required", "force-pushed", "user mallory pushes directly", "administrators merge", "docs/**")
 	if got := weak("alice"); !strings.Contains(got, "not to be seen") {
 		t.Errorf("alice, who may not see the rule, is told\n%s", got)
 	}

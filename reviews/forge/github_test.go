@@ -845,7 +845,7 @@ func TestGitHubProtection(t *testing.T) {
 	}
 	h.handle("GET branches/main/protection", notProtected)
 	h.list("GET rules/branches/main")
-	for _, want := range []string{"without a pull request", "0 approvals, not 2", "take the approval back", "refusal", "pushed last", "code owner", "force-pushed", "deleted", "sallyport/check"} {
+	for _, want := range []string{"without a pull request", "2 approvals, and 0 are required", "take the approval back", "refusal", "pushed last", "code owner", "force-pushed", "deleted", "sallyport/check"} {
 		if got := weak(); !strings.Contains(got, want) {
 			t.Errorf("unprotected: %q is not in\n%s", want, got)
 		}

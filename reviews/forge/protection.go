@@ -55,7 +55,7 @@ func (p *Protection) Weaknesses(approvals int, checks ...string) []string {
 		say("commits can be pushed to %s without a pull request", p.Branch)
 	}
 	if p.Approvals < approvals {
-		say("a merge into %s needs %d approvals, not %d", p.Branch, p.Approvals, approvals)
+		say("a merge into %s should need %d approvals, and %d are required", p.Branch, approvals, p.Approvals)
 	}
 	if !p.DismissStale {
 		say("a push after an approval does not take the approval back")
