@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -15,7 +16,8 @@ import (
 // with their own git, so that their identity, hooks, commit signing and
 // credential helpers are used as they set them up.
 type workTree struct {
-	dir string // its top-level directory
+	dir string   // its top-level directory
+	env []string // more variables for git
 }
 
 // findWorkTree is the work tree that dir is in.
@@ -38,6 +40,9 @@ func (w *workTree) gitBytes(ctx context.Context, args ...string) ([]byte, error)
 	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", w.dir, "-c", "core.quotePath=false", "--literal-pathspecs"}, args...)...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if len(w.env) > 0 {
+		cmd.Env = append(os.Environ(), w.env...)
+	}
 	if err := cmd.Run(); err != nil {
 		if errors.Is(err, exec.ErrNotFound) {
 			return nil, hint(err, "install git: sallyport drives your own")

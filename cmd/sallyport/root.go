@@ -42,7 +42,7 @@ review and sign who may do what on which connection.
 			root.AddCommand(c)
 		}
 	}
-	add("review", newInit(g), newRequest(g), newSign(g), newCheck(g), newTest(g), newExplain(g), newCatalog(g))
+	add("review", newInit(g), newRequest(g), newReview(g), newSign(g), newCheck(g), newTest(g), newExplain(g), newCatalog(g))
 	add("release", newSync(g))
 	add("connect", newToken(g), newConnect(g))
 	add("audit", newSessions(g), newReplay(g), newVerify(g))
