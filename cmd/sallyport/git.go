@@ -52,6 +52,17 @@ func (w *workTree) gitBytes(ctx context.Context, args ...string) ([]byte, error)
 	return stdout.Bytes(), nil
 }
 
+// push pushes and returns what the remote said.
+func (w *workTree) push(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", w.dir, "push"}, args...)...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("git push: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	return string(out), nil
+}
+
 // blob is a committed file; ok is false when the commit does not have it.
 func (w *workTree) blob(ctx context.Context, commit, path string) (b []byte, ok bool) {
 	b, err := w.gitBytes(ctx, "cat-file", "blob", commit+":"+path)

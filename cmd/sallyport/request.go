@@ -7,8 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
@@ -303,30 +301,6 @@ func allows(r *reviews.Review, verb, relation string) bool {
 		}
 	}
 	return false
-}
-
-var sequenceLine = regexp.MustCompile(`(?m)^\s+sequence:\s*([0-9]{1,15})\s*(#.*)?$`)
-
-// nextSequence is one more than any that a commit of this history ever held,
-// also when the file has been deleted since.
-func nextSequence(ctx context.Context, repo *accessRepo, path string) (int64, error) {
-	commits, err := repo.git.git(ctx, "log", "--format=%H", "HEAD", "--", path)
-	if err != nil {
-		return 0, err
-	}
-	var highest int64
-	for _, commit := range strings.Fields(commits) {
-		b, ok := repo.git.blob(ctx, commit, path)
-		if !ok {
-			continue // the commit that deleted it
-		}
-		if m := sequenceLine.FindSubmatch(b); m != nil {
-			if n, err := strconv.ParseInt(string(m[1]), 10, 64); err == nil {
-				highest = max(highest, n)
-			}
-		}
-	}
-	return highest + 1, nil
 }
 
 // publish commits the draft on a branch of its own and pushes it.

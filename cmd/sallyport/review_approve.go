@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -190,42 +189,6 @@ func (r *approved) print(out io.Writer, asJSON bool, as string) error {
 		fmt.Fprintln(out, "it has all approvals: it can be merged")
 	}
 	return nil
-}
-
-// commitOnTop makes a commit that adds files to another one, without touching the
-// work tree or its index. It is by the person's own identity, signed if they sign commits.
-func (w *workTree) commitOnTop(ctx context.Context, parent, as, message string, files map[string][]byte) (string, error) {
-	dir, err := os.MkdirTemp("", "sallyport-index-")
-	if err != nil {
-		return "", err
-	}
-	defer os.RemoveAll(dir)
-	in := &workTree{dir: w.dir, env: []string{"GIT_INDEX_FILE=" + filepath.Join(dir, "index")}}
-	if _, err := in.git(ctx, "read-tree", parent); err != nil {
-		return "", err
-	}
-	for _, path := range sortedKeys(files) {
-		file := filepath.Join(dir, "blob")
-		if err := os.WriteFile(file, files[path], 0o600); err != nil {
-			return "", err
-		}
-		blob, err := in.git(ctx, "hash-object", "-w", "--no-filters", "--", file)
-		if err != nil {
-			return "", err
-		}
-		if _, err := in.git(ctx, "update-index", "--add", "--cacheinfo", "100644,"+blob+","+path); err != nil {
-			return "", err
-		}
-	}
-	tree, err := in.git(ctx, "write-tree")
-	if err != nil {
-		return "", err
-	}
-	args := append(w.identity(ctx, as), "commit-tree")
-	if signs, err := w.git(ctx, "config", "--type=bool", "--get", "commit.gpgSign"); err == nil && signs == "true" {
-		args = append(args, "-S")
-	}
-	return w.git(ctx, append(args, "-p", parent, "-m", message, tree)...)
 }
 
 // deliver moves a branch from one commit to the next: at the remote when it has

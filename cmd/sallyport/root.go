@@ -8,6 +8,8 @@ import (
 type globals struct {
 	repo string
 	json bool
+	// forge opens the forge of an access repo. nil: nothing is wired.
+	forge forgeOf
 }
 
 func newRoot() *cobra.Command {
@@ -42,7 +44,7 @@ review and sign who may do what on which connection.
 			root.AddCommand(c)
 		}
 	}
-	add("review", newInit(g), newRequest(g), newReview(g), newSign(g), newCheck(g), newTest(g), newExplain(g), newCatalog(g))
+	add("review", newInit(g), newRequest(g), newReview(g), newSign(g), newRevert(g), newCheck(g), newTest(g), newExplain(g), newCatalog(g))
 	add("release", newSync(g))
 	add("connect", newToken(g), newConnect(g))
 	add("audit", newSessions(g), newReplay(g), newVerify(g))
