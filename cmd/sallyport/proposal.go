@@ -111,14 +111,25 @@ func (s *proposals) branches(ctx context.Context) ([]branch, error) {
 
 // open judges the change that a branch brings. nil: it changes no document.
 func (s *proposals) open(ctx context.Context, b branch) (*proposal, error) {
+	return s.openWith(ctx, b, nil)
+}
+
+// openWith is open for a branch with files that are not committed on it yet.
+func (s *proposals) openWith(ctx context.Context, b branch, more fstest.MapFS) (*proposal, error) {
 	p := &proposal{name: b.ref, branch: b.name, commit: b.commit, author: b.author, when: b.when, merged: s.merged, before: s.before, bytes: map[string][]byte{}}
 	changed, err := s.changed(ctx, p)
-	if err != nil || len(changed) == 0 {
+	if err != nil || len(changed)+len(more) == 0 {
 		return nil, err
 	}
-	head, err := s.repo.git.files(ctx, p.commit, foldersOf(changed)...)
-	if err != nil {
-		return nil, err
+	head := fstest.MapFS{}
+	if len(changed) > 0 {
+		if head, err = s.repo.git.files(ctx, p.commit, foldersOf(changed)...); err != nil {
+			return nil, err
+		}
+	}
+	for path, f := range more {
+		head[path] = f
+		changed = append(changed, path)
 	}
 	if err := s.judge(p, changed, head); err != nil {
 		return nil, err

@@ -49,6 +49,7 @@ review and sign who may do what on which connection.
 	add("connect", newToken(g), newConnect(g))
 	add("audit", newSessions(g), newReplay(g), newVerify(g))
 	root.AddCommand(newVersion(g), exitCodesTopic())
+	completions(g, root)
 	return root
 }
 
