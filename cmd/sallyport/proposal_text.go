@@ -32,7 +32,7 @@ func reviewText(out io.Writer, r *reviewReport) {
 		for _, k := range d.Keeps {
 			line("  = as before: %s", oneLine(k))
 		}
-		if len(d.Changes) == 0 && d.Change == "changed" && len(d.Facts) > 0 {
+		if len(d.Changes)+len(d.Keeps) == 0 && d.Change == "changed" && len(d.Facts) > 0 {
 			line("  = it grants what it granted before")
 		}
 		for _, n := range d.Notes {

@@ -44,7 +44,7 @@ review and sign who may do what on which connection.
 			root.AddCommand(c)
 		}
 	}
-	add("review", newInit(g), newRequest(g), newReview(g), newSign(g), newRevert(g), newCheck(g), newTest(g), newExplain(g), newCatalog(g))
+	add("review", newInit(g), newRequest(g), newReview(g), newSign(g), newRevert(g), newDue(g), newCheck(g), newTest(g), newExplain(g), newCatalog(g))
 	add("release", newSync(g))
 	add("connect", newToken(g), newConnect(g))
 	add("audit", newSessions(g), newReplay(g), newVerify(g))
