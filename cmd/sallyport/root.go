@@ -48,7 +48,7 @@ review and sign who may do what on which connection.
 	add("release", newSync(g))
 	add("connect", newToken(g), newConnect(g))
 	add("audit", newSessions(g), newReplay(g), newVerify(g))
-	root.AddCommand(newVersion(g), exitCodesTopic())
+	root.AddCommand(newDoctor(g), newVersion(g), exitCodesTopic())
 	completions(g, root)
 	return root
 }
