@@ -12,8 +12,10 @@ type globals struct {
 	forge forgeOf
 }
 
-func newRoot() *cobra.Command {
-	g := &globals{}
+func newRoot() *cobra.Command { return newRootWith(&globals{}) }
+
+// newRootWith is the whole command line, with what the globals inject.
+func newRootWith(g *globals) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "sallyport",
 		Short: "Access that was reviewed in git, enforced at the gateway, provable afterwards",
@@ -44,7 +46,7 @@ review and sign who may do what on which connection.
 			root.AddCommand(c)
 		}
 	}
-	add("review", newInit(g), newRequest(g), newReview(g), newSign(g), newRevert(g), newDue(g), newCheck(g), newTest(g), newExplain(g), newCatalog(g))
+	add("review", newInit(g), newRequest(g), newReview(g), newSign(g), newRevert(g), newDue(g), newCheck(g), newTest(g), newExplain(g), newCatalog(g), newImport(g))
 	add("release", newSync(g))
 	add("connect", newToken(g), newConnect(g))
 	add("audit", newSessions(g), newReplay(g), newVerify(g))
