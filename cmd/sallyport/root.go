@@ -23,7 +23,7 @@ func newRootWith(g *globals) *cobra.Command {
 review and sign who may do what on which connection.
 
   requester   sallyport request orders-db --as agent:etl --reason "nightly export"
-  reviewer    sallyport check; sallyport test; sallyport sign reviews/orders-db/etl.yaml --as user:bob
+  reviewer    sallyport review --as user:bob; sallyport review request/orders-db/etl --as user:bob --approve
   agent       sallyport connect orders-db --as agent:etl -- psql
   auditor     sallyport sessions; sallyport replay ID; sallyport verify`,
 		Example: `  sallyport init access --lab
