@@ -24,6 +24,7 @@ type proposal struct {
 	author string
 	when   time.Time // of the commit; whoever made it chose it, so it only sorts
 
+	repo   *accessRepo
 	merged *snapshot
 	before *reviews.Tree // what is in force
 	after  *reviews.Tree // merged, with the connections, principals and reviews of this change
@@ -34,7 +35,9 @@ type proposal struct {
 	// conflicts are files that were changed on both sides.
 	conflicts []string
 	catalogs  []string // catalogs it changes, which nobody signs
-	unrelated bool     // it shares no history with what is merged
+	others    []string // files it changes that are no documents
+	touched   map[string]bool
+	unrelated bool // it shares no history with what is merged
 }
 
 // proposals finds and judges changes against one merged commit.
@@ -116,7 +119,10 @@ func (s *proposals) open(ctx context.Context, b branch) (*proposal, error) {
 
 // openWith is open for a branch with files that are not committed on it yet.
 func (s *proposals) openWith(ctx context.Context, b branch, more fstest.MapFS) (*proposal, error) {
-	p := &proposal{name: b.ref, branch: b.name, commit: b.commit, author: b.author, when: b.when, merged: s.merged, before: s.before, bytes: map[string][]byte{}}
+	p := &proposal{
+		name: b.ref, branch: b.name, commit: b.commit, author: b.author, when: b.when,
+		repo: s.repo, merged: s.merged, before: s.before, bytes: map[string][]byte{}, touched: map[string]bool{},
+	}
 	changed, err := s.changed(ctx, p)
 	if err != nil || len(changed)+len(more) == 0 {
 		return nil, err
@@ -134,7 +140,7 @@ func (s *proposals) openWith(ctx context.Context, b branch, more fstest.MapFS) (
 	if err := s.judge(p, changed, head); err != nil {
 		return nil, err
 	}
-	if len(p.paths) == 0 && len(p.catalogs) == 0 {
+	if len(p.paths)+len(p.catalogs)+len(p.problems()) == 0 {
 		return nil, nil
 	}
 	return p, nil
@@ -156,11 +162,19 @@ func (s *proposals) changed(ctx context.Context, p *proposal) ([]string, error) 
 	if err != nil {
 		base, p.unrelated = s.merged.commit, true
 	}
-	changed, err := git.diffNames(ctx, base, p.commit)
-	if err != nil || base == s.merged.commit {
-		return changed, err
+	changed, err := git.diffNames(ctx, base, p.commit, documentFolders...)
+	if err != nil {
+		return nil, err
 	}
-	meanwhile, err := git.diffNames(ctx, base, s.merged.commit)
+	everything, err := git.diffNames(ctx, base, p.commit)
+	if err != nil {
+		return nil, err
+	}
+	p.others = missingIn(changed, everything)
+	if base == s.merged.commit {
+		return changed, nil
+	}
+	meanwhile, err := git.diffNames(ctx, base, s.merged.commit, documentFolders...)
 	for _, path := range meanwhile {
 		if _, both := slices.BinarySearch(changed, path); both {
 			p.conflicts = append(p.conflicts, path)
@@ -169,9 +183,9 @@ func (s *proposals) changed(ctx context.Context, p *proposal) ([]string, error) 
 	return changed, err
 }
 
-// diffNames are the paths in which two commits differ, sorted.
-func (w *workTree) diffNames(ctx context.Context, from, to string) ([]string, error) {
-	out, err := w.git(ctx, append([]string{"diff-tree", "-r", "-z", "--no-renames", "--name-only", from, to, "--"}, documentFolders...)...)
+// diffNames are the paths in which two commits differ, in some folders or anywhere, sorted.
+func (w *workTree) diffNames(ctx context.Context, from, to string, folders ...string) ([]string, error) {
+	out, err := w.git(ctx, append([]string{"diff-tree", "-r", "-z", "--no-renames", "--name-only", from, to, "--"}, folders...)...)
 	if err != nil || out == "" {
 		return nil, err
 	}
@@ -202,6 +216,7 @@ func (s *proposals) judge(p *proposal, changed []string, head fstest.MapFS) erro
 	documents := make(map[string]bool)
 	controls := false
 	for _, path := range changed {
+		p.touched[path], p.touched[signedDocument(path)] = true, true
 		overlay(all, path, head[path])
 		if !control(path) {
 			overlay(files, path, head[path])
@@ -322,14 +337,15 @@ func (p *proposal) pending(path string) *reviews.Pending {
 	return nil
 }
 
-// problems are those of the documents and catalogs that the change touches.
+// problems are those of the files that the change touches, also of ones that are
+// not where documents belong.
 func (p *proposal) problems() reviews.Problems {
 	var found reviews.Problems
 	seen := make(map[string]bool)
 	for _, tree := range []*reviews.Tree{p.after, p.rules, p.all} {
 		for _, problem := range tree.Problems {
 			document := signedDocument(problem.File)
-			if !slices.Contains(p.paths, document) && !slices.Contains(p.catalogs, document) || p.judging(document) != tree || seen[problem.Error()] {
+			if !p.touched[document] && !p.touched[problem.File] || p.judging(document) != tree || seen[problem.Error()] {
 				continue
 			}
 			seen[problem.Error()] = true
@@ -361,14 +377,25 @@ func (p *proposal) risk() string {
 	highest := "low"
 	for _, path := range append(slices.Clone(p.paths), p.catalogs...) {
 		risk := p.riskOf(path)
-		if riskOrder[risk] > riskOrder[highest] {
-			highest = risk
-		}
+		highest = higher(highest, risk)
 	}
 	return highest
 }
 
-var riskOrder = map[string]int{"low": 0, "medium": 1, "high": 2, "unlabelled": 3, "trust": 4}
+// riskRank orders risks. A label that this program does not know counts as unlabelled.
+func riskRank(risk string) int {
+	switch risk {
+	case "low":
+		return 0
+	case "medium":
+		return 1
+	case "high":
+		return 2
+	case "trust":
+		return 4
+	}
+	return 3
+}
 
 func (p *proposal) riskOf(path string) string {
 	name := ""
@@ -405,7 +432,7 @@ func (p *proposal) riskOfPrincipal(path string) string {
 }
 
 func higher(a, b string) string {
-	if riskOrder[b] > riskOrder[a] {
+	if riskRank(b) > riskRank(a) {
 		return b
 	}
 	return a

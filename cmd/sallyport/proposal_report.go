@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -78,8 +79,14 @@ func (p *proposal) report(ctx context.Context, now time.Time, only string) (*rev
 		Warnings: p.warnings(now), Problems: p.problems(), Documents: []documentReport{}, Verdicts: []changedVerdict{}, Awaiting: []reviewsToApprove{},
 	}
 	policy, err := policyOf(ctx, p.after)
-	if err != nil {
-		return nil, err
+	if err != nil { // a change that mends them has to be readable
+		policy = nil
+		r.Warnings = append(r.Warnings, fmt.Sprintf("nothing can be granted and no example can run on %s: %v", p.merged.ref, err))
+	}
+	if p.rules != p.after {
+		if _, err := policyOf(ctx, p.rules); err != nil {
+			r.Problems = append(r.Problems, asProblems(err)...)
+		}
 	}
 	for _, path := range p.paths {
 		if only != "" && path != only {
@@ -116,11 +123,20 @@ func (p *proposal) digest(only string) string {
 				line("instead of", path, before.Bytes)
 			}
 		}
-		if connection, _, found := strings.Cut(documentName(path), "/"); found && p.after.Connections[connection] != nil {
-			c := p.after.Connections[connection]
-			line("on", c.Source.Path, c.Source.Bytes)
-			line("with", reviews.CatalogPath(connection), c.Catalog)
+		r := p.after.Reviews[documentName(path)]
+		if r == nil || reviews.KindOf(path) != reviews.KindReview {
+			continue
 		}
+		if c := p.after.Connections[r.Spec.Connection]; c != nil {
+			line("on", c.Source.Path, c.Source.Bytes)
+			line("with", reviews.CatalogPath(r.Spec.Connection), c.Catalog)
+		}
+		if subject := p.after.Principals[r.Spec.Subject]; subject != nil { // whose keys come in
+			line("for", subject.Source.Path, subject.Source.Bytes)
+		}
+	}
+	for _, path := range sortedKeys(p.after.Policies) {
+		line("under", path, p.after.Policies[path].Source.Bytes)
 	}
 	line("under", reviews.RootPath, p.after.Root.Source.Bytes)
 	if p.after.Config != nil {
@@ -148,6 +164,9 @@ func (p *proposal) warnings(now time.Time) []string {
 	}
 	for _, path := range p.conflicts {
 		warnings = append(warnings, path+" has been changed on "+p.merged.ref+" meanwhile: this has to be brought up to date before it can be merged")
+	}
+	if len(p.others) > 0 {
+		warnings = append(warnings, fmt.Sprintf("it also changes %s that no signature covers, read them with git diff: %s", count(len(p.others), "file"), shortList(p.others, 10)))
 	}
 	for _, path := range p.catalogs {
 		warnings = append(warnings, path+" changes: nobody signs a catalog, it only serves to check and to show examples")
@@ -251,7 +270,9 @@ func (p *proposal) aboutReview(ctx context.Context, policy *policies.Policy, d *
 		}
 		d.add(shownMasked(connection, after)...)
 		d.Notes = append(d.Notes, wildcards(after, connection)...)
-		p.sequence(d, name, after)
+		if err := p.sequence(ctx, d, name, after); err != nil {
+			return err
+		}
 		if connection != nil {
 			return p.examples(ctx, policy, d, connection, after)
 		}
@@ -328,11 +349,17 @@ func answersFor(owner string) string {
 }
 
 // sequence says when sync would close the review instead of granting it.
-func (p *proposal) sequence(d *documentReport, name string, after *reviews.Review) {
-	if before := p.before.Reviews[name]; before != nil && d.Change == "changed" && after.Spec.Sequence <= before.Spec.Sequence {
-		d.note(fmt.Sprintf("Its sequence is %d and has to be more than the merged %d: sync would close this review. Write it anew with the next one (sallyport revert, sallyport request --renew).",
-			after.Spec.Sequence, before.Spec.Sequence))
+// The merged history counts, deleted reviews included.
+func (p *proposal) sequence(ctx context.Context, d *documentReport, name string, after *reviews.Review) error {
+	if b, err := fs.ReadFile(p.merged.files, d.Path); err == nil && bytes.Equal(b, p.bytes[d.Path]) {
+		return nil // it is merged already, and waits for approvals
 	}
+	next, err := nextSequence(ctx, p.repo, d.Path, p.merged.commit)
+	if err == nil && after.Spec.Sequence < next {
+		d.note(fmt.Sprintf("Its sequence is %d and has to be more than the merged %d: sync would close this review. Write it anew with the next one (sallyport revert, sallyport request --renew).",
+			after.Spec.Sequence, next-1))
+	}
+	return err
 }
 
 // examples runs those of a review through the real guard and policies.
@@ -350,6 +377,9 @@ func (p *proposal) examples(ctx context.Context, policy *policies.Policy, d *doc
 
 // runExamples are the verdicts on the examples of a review, or why there are none.
 func runExamples(ctx context.Context, policy *policies.Policy, connection *reviews.Connection, review *reviews.Review) (outcomes []testOutcome, untested string, err error) {
+	if policy == nil {
+		return nil, "the policies do not compile", nil
+	}
 	r := &testReport{}
 	if err := r.examples(ctx, policy, connection, review); err != nil {
 		return nil, "", err
@@ -475,7 +505,7 @@ func (p *proposal) elsewhere(ctx context.Context, policy *policies.Policy) ([]ch
 	}
 	if everything {
 		if policy, err = policyOf(ctx, p.rules); err != nil {
-			return list, nil // the problems say why
+			return list, nil // a problem of the change
 		}
 	}
 	for _, name := range sortedKeys(p.before.Reviews) {

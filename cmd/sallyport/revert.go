@@ -176,7 +176,7 @@ func (o *revertOptions) commit(ctx context.Context, repo *accessRepo, merged *sn
 	if err != nil {
 		return nil, "", hint(fmt.Errorf("%.12s is the first commit", commit), "there is nothing before it")
 	}
-	changed, err := repo.git.diffNames(ctx, parent, commit)
+	changed, err := repo.git.diffNames(ctx, parent, commit, "reviews")
 	if err != nil {
 		return nil, "", err
 	}

@@ -197,7 +197,7 @@ func (o *reviewOptions) list(ctx context.Context, g *globals, s *proposals, out,
 	}
 	slices.SortStableFunc(list, func(a, b waiting) int {
 		if a.Risk != b.Risk {
-			return riskOrder[b.Risk] - riskOrder[a.Risk]
+			return riskRank(b.Risk) - riskRank(a.Risk)
 		}
 		return a.when.Compare(b.when)
 	})

@@ -121,7 +121,11 @@ func (o *reviewOptions) unmoved(ctx context.Context, repo *accessRepo, shown *pr
 		commit = at
 		break
 	}
-	if commit == shown.commit {
+	merged, err := repo.merged(ctx)
+	if err != nil {
+		return err
+	}
+	if commit == shown.commit && merged.commit == shown.merged.commit {
 		return nil
 	}
 	s, err := openProposals(ctx, repo, time.Now())
@@ -133,7 +137,7 @@ func (o *reviewOptions) unmoved(ctx context.Context, repo *accessRepo, shown *pr
 		return err
 	}
 	if now.digest(only) != r.Digest {
-		return hint(fmt.Errorf("%s moved to %.12s since it was shown, with other documents", oneLine(shown.name), commit), "nothing was signed; look at it again")
+		return hint(fmt.Errorf("%s is not what was shown any more: it or %s moved, with other documents", oneLine(shown.name), s.merged.ref), "nothing was signed; look at it again")
 	}
 	shown.commit = commit // somebody else's approval came in between: the documents are those that were shown
 	return nil
