@@ -24,7 +24,7 @@ var arrows = map[string][]string{
 	"reviews/strictyaml":         {},
 	"policies":                   {"reviews"},
 	"policies/release":           {"policies", "reviews"},
-	"policies/syncer":            {"policies", "policies/release", "reviews", "reviews/gitrepo"},
+	"policies/syncer":            {"policies", "policies/release", "reviews", "reviews/forge", "reviews/gitrepo"},
 	"gatewayd":                   {"gatewayd/credential", "gatewayd/identity", "gatewayd/record", "policies", "policies/release", "reviews"},
 	"gatewayd/admin":             {"gatewayd"},
 	"gatewayd/credential":        {},

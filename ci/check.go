@@ -215,7 +215,7 @@ func Test(ctx context.Context, tree fs.FS, opt Options) (*Report, error) {
 	r.problems(RuleDocument, Error, t.Problems...)
 	for _, name := range slices.Sorted(maps.Keys(t.Reviews)) {
 		review := t.Reviews[name]
-		outcomes, problems, err := opt.examples(ctx, policy, t.Connections[review.Spec.Connection], review)
+		outcomes, problems, err := opt.Examples(ctx, policy, t.Connections[review.Spec.Connection], review)
 		if err != nil {
 			return nil, err
 		}
@@ -249,8 +249,9 @@ func (r *Report) failed(rule string, o Outcome) {
 	r.problems(rule, Error, reviews.Problem{Position: o.Position, Message: o.Run + ": " + o.Message, Fix: fix})
 }
 
-// examples runs those of one review, at a time when the review is in force.
-func (o Options) examples(ctx context.Context, policy *policies.Policy, connection *reviews.Connection, review *reviews.Review) ([]Outcome, reviews.Problems, error) {
+// Examples runs those of one review, at a time when the review is in force. The
+// problems say why they could not run.
+func (o Options) Examples(ctx context.Context, policy *policies.Policy, connection *reviews.Connection, review *reviews.Review) ([]Outcome, reviews.Problems, error) {
 	if len(review.Spec.Examples) == 0 {
 		return nil, nil, nil
 	}

@@ -360,7 +360,7 @@ func (c *comparison) examples(ctx context.Context) error {
 		if !c.touched[review.Source.Path] && !c.touched[on] {
 			continue
 		}
-		outcomes, problems, err := c.opt.examples(ctx, c.policy, c.next.Connections[review.Spec.Connection], review)
+		outcomes, problems, err := c.opt.Examples(ctx, c.policy, c.next.Connections[review.Spec.Connection], review)
 		if err != nil {
 			return err
 		}
@@ -387,7 +387,7 @@ func (c *comparison) dependent(ctx context.Context, review *reviews.Review, outc
 	if old == nil {
 		return nil // it grants nothing on the base
 	}
-	before, already, err := c.opt.examples(ctx, c.policy, c.base.Connections[old.Spec.Connection], old)
+	before, already, err := c.opt.Examples(ctx, c.policy, c.base.Connections[old.Spec.Connection], old)
 	if err != nil {
 		return err
 	}

@@ -211,11 +211,11 @@ func (c *comparison) golden(ctx context.Context, next *reviews.Tree) error {
 	for _, name := range slices.Sorted(maps.Keys(c.base.Reviews)) {
 		review := c.base.Reviews[name]
 		connection := c.base.Connections[review.Spec.Connection]
-		before, _, err := c.opt.examples(ctx, c.policy, connection, review)
+		before, _, err := c.opt.Examples(ctx, c.policy, connection, review)
 		if err != nil {
 			return err
 		}
-		now, _, err := c.opt.examples(ctx, policy, connection, review)
+		now, _, err := c.opt.Examples(ctx, policy, connection, review)
 		if err != nil {
 			return err
 		}

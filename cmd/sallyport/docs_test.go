@@ -93,6 +93,47 @@ func TestGettingStarted(t *testing.T) {
 	}
 }
 
+// The page for reviewers, the same way. What it shows is what the page promises.
+func TestReviewingPage(t *testing.T) {
+	server := peers.SharedPostgres(t)
+	database := server.NewDatabase(t, `create schema app`, `create table app.customers (id int primary key, email text not null)`)
+	const password = "canary-of-the-page"
+	if err := server.CreateRole(t.Context(), "gateway_reviewing", password); err != nil {
+		t.Fatal(err)
+	}
+	home, bin := t.TempDir(), t.TempDir()
+	if out, err := exec.Command("go", "build", "-o", bin, "../sallyport").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	work := filepath.Join(home, "work")
+	if err := os.Mkdir(work, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-c", "set -eu\n"+consoleScript(t, "../../docs/reviewing.md"))
+	cmd.WaitDelay = 5 * time.Second
+	cmd.Dir = work
+	cmd.Env = append(peers.CleanEnv(os.Environ(), home), "PATH="+bin+":"+os.Getenv("PATH"), "ORDERS_DB_PASSWORD="+password,
+		fmt.Sprintf("TARGET=postgres://gateway_reviewing@127.0.0.1:%d/%s", server.Port, database))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{
+		"CI will pass:", "1 change waits for user:lab-reviewer", "+ newly allows: select on app.customers", "ok   allow: select * from app.customers",
+		"signed 1 document as user:lab-reviewer, pushed to", "it has all approvals", "answers for:", "renewed on due/", "on branch renew/orders-db/etl/2",
+		"with sequence 2", "as pinned", "# would write connections/shop.yaml",
+	} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("the output does not show %q:\n%s", want, out)
+		}
+	}
+	if strings.Contains(string(out), password) {
+		t.Errorf("the output shows the password:\n%s", out)
+	}
+}
+
 // The decision page: its rule compiles, and its input gives its answer.
 func TestDecisionPage(t *testing.T) {
 	page, err := os.ReadFile("../../docs/decision.md")

@@ -11,9 +11,10 @@ import (
 
 // Exit codes; `sallyport help exit-codes` prints the same.
 const (
-	exitOK     = 0
-	exitFailed = 1
-	exitUsage  = 2
+	exitOK       = 0
+	exitFailed   = 1
+	exitUsage    = 2
+	exitWarnings = 3
 )
 
 func exitCodesTopic() *cobra.Command {
@@ -23,8 +24,9 @@ func exitCodesTopic() *cobra.Command {
 		Long: `Exit codes of sallyport:
 
   0   it worked: nothing to complain about, the statement would be allowed
-  1   it failed, was denied, or found problems (check, test, verify, explain)
+  1   it failed, was denied, or found problems (check, test, review, verify, explain, doctor)
   2   the command line is wrong; nothing was done
+  3   doctor: nothing fails, but there are warnings
 
 ` + "`sallyport connect … -- COMMAND`" + ` ends with the exit code of COMMAND, 126 when it
 cannot be run and 127 when there is no such command.`,

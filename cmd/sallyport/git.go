@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -15,7 +16,8 @@ import (
 // with their own git, so that their identity, hooks, commit signing and
 // credential helpers are used as they set them up.
 type workTree struct {
-	dir string // its top-level directory
+	dir string   // its top-level directory
+	env []string // more variables for git
 }
 
 // findWorkTree is the work tree that dir is in.
@@ -46,6 +48,9 @@ func (w *workTree) gitInput(ctx context.Context, input string, args ...string) (
 		cmd.Stdin = strings.NewReader(input)
 	}
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if len(w.env) > 0 {
+		cmd.Env = append(os.Environ(), w.env...)
+	}
 	if err := cmd.Run(); err != nil {
 		if errors.Is(err, exec.ErrNotFound) {
 			return nil, hint(err, "install git: sallyport drives your own")
@@ -53,6 +58,17 @@ func (w *workTree) gitInput(ctx context.Context, input string, args ...string) (
 		return nil, fmt.Errorf("git %s: %w: %s", args[0], err, strings.TrimSpace(stderr.String()))
 	}
 	return stdout.Bytes(), nil
+}
+
+// push pushes and returns what the remote said.
+func (w *workTree) push(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", w.dir, "push"}, args...)...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("git push: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	return string(out), nil
 }
 
 // blob is a committed file; ok is false when the commit does not have it.

@@ -94,7 +94,7 @@ func classifiers() map[string]ci.Classifier {
 	guards := make(map[string]ci.Guard)
 	return map[string]ci.Classifier{"postgres": {
 		Guard: func(connection *reviews.Connection, review *reviews.Review) (ci.Guard, error) {
-			id := fmt.Sprint(connection.Source.SHA256, sha256Hex(connection.Catalog), review.Spec.Mask)
+			id := fmt.Sprint(connection.Source.SHA256, sha256Hex(connection.Catalog), review.Spec.Mask, review.Spec.Unmask)
 			if guards[id] == nil {
 				guard, err := newGuard(connection, review)
 				if err != nil {

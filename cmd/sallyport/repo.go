@@ -191,6 +191,18 @@ func (w *workTree) files(ctx context.Context, commit string, folders ...string) 
 	return files, w.eachBlob(ctx, blobs, func(i int, b []byte) { files[paths[i]].Data = b })
 }
 
+// filesBelow are the paths of the files in a folder and below it, sorted.
+func filesBelow(files fs.FS, folder string) ([]string, error) {
+	var paths []string
+	err := fs.WalkDir(files, folder, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			paths = append(paths, path)
+		}
+		return err
+	})
+	return paths, err
+}
+
 // modeOf turns git's mode into one that the strict loader judges: anything but a
 // plain file is none.
 func modeOf(git string) fs.FileMode {

@@ -7,8 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
@@ -22,35 +20,52 @@ type requestOptions struct {
 	as, requester, name, reason, ticket string
 	allow                               []string
 	lifetime                            time.Duration
-	dryRun                              bool
+	dryRun, renew, push, pr, wait       bool
+	follow                              followOptions
+
+	lifetimeGiven bool
+	prompt        *prompt // when something was asked for on the terminal
 }
 
 func newRequest(g *globals) *cobra.Command {
 	o := &requestOptions{}
 	c := &cobra.Command{
-		Use:   "request CONNECTION --as PRINCIPAL --reason TEXT",
+		Use:   "request CONNECTION[/REVIEW] --as PRINCIPAL --reason TEXT",
 		Short: "Ask for access: write a review and push it on a branch of its own",
 		Long: `request writes reviews/CONNECTION/NAME.yaml on a new branch
 request/CONNECTION/NAME, commits it and pushes it when there is a remote. People
-then review it as a pull request and sign it; once merged it is in force.
+then review it as a pull request and sign it; once merged it is in force. Before it
+commits it shows what CI will say.
 
-Without --allow it asks for what the review of that name allowed before, else for
-select on every relation of the connection's catalog, one line each: delete the
-lines that are not needed before you send it.
+On a terminal it asks for what is missing; Tab completes connections, verbs and the
+tables of the connection's catalog. Without --allow it asks for what the review of
+that name allowed before, else for select on every relation of the catalog, one line
+each: delete the lines that are not needed before you send it.
 
---allow is VERBS:RELATIONS or VERBS:RELATIONS:COLUMNS, each a list with commas.`,
+--allow is VERBS:RELATIONS or VERBS:RELATIONS:COLUMNS, each a list with commas.
+
+--renew asks for a merged review once more, for the same time or for --for, with the
+next sequence. Everything else stays as it was, and it needs fresh signatures.
+
+--wait then follows it: approvals, the merge and, with --release or --status, the
+release that enforces it. It ends with 0 as soon as the last of these is true, and
+with 1 when the branch is deleted unmerged or --timeout is over.`,
 		Example: `  sallyport request orders-db --as agent:etl --reason "nightly export"
   sallyport request orders-db --as agent:etl --requester user:alice --name etl-nightly \
       --allow select:app.orders,app.customers --allow update:app.orders:status \
-      --for 720h --ticket OPS-812 --reason "nightly export"
+      --for 720h --ticket OPS-812 --reason "nightly export" --pr
+  sallyport request                                     # asks for all of it
+  sallyport request orders-db/etl --renew --wait
   sallyport request orders-db --as agent:etl --reason "a look first" --dry-run
   sallyport request orders-db --as agent:etl --reason "nightly export" --repo git@github.com:acme/access.git`,
-		Args: arguments(1, 1, "CONNECTION"),
+		Args: arguments(0, 1, "CONNECTION"),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := need(c, "as", "reason"); err != nil {
-				return err
+			o.lifetimeGiven = c.Flags().Changed("for")
+			connection := ""
+			if len(args) == 1 {
+				connection = args[0]
 			}
-			return o.run(c.Context(), g, args[0], c.OutOrStdout())
+			return o.run(c, g, connection)
 		},
 	}
 	f := c.Flags()
@@ -61,50 +76,127 @@ lines that are not needed before you send it.
 	f.DurationVar(&o.lifetime, "for", 720*time.Hour, "how long")
 	f.StringVar(&o.reason, "reason", "", "why, for the people who review it")
 	f.StringVar(&o.ticket, "ticket", "", "ticket that it belongs to")
-	f.BoolVar(&o.dryRun, "dry-run", false, "print the file, write nothing")
+	f.BoolVar(&o.dryRun, "dry-run", false, "print the file and what CI will say, write nothing")
+	f.BoolVar(&o.renew, "renew", false, "ask for a merged review once more, as it is")
+	f.BoolVar(&o.push, "push", true, "push the branch when there is a remote")
+	f.BoolVar(&o.pr, "pr", false, "open the pull request, where the forge is set up")
+	f.BoolVar(&o.wait, "wait", false, "follow it until it is merged, or enforced")
+	o.follow.flags(f)
 	g.jsonFlag(c)
 	return c
 }
 
 // requestResult is what request prints.
 type requestResult struct {
-	Path   string `json:"path"`
-	Branch string `json:"branch"`
-	Commit string `json:"commit"`
-	Pushed bool   `json:"pushed"`
-	Remote string `json:"remote,omitempty"`
-	Link   string `json:"link,omitempty"` // opens the pull request
-	Narrow bool   `json:"narrow"`         // it asks for every relation
-	Text   string `json:"text"`
+	proposed
+	Path   string     `json:"path"`
+	Narrow bool       `json:"narrow"` // it asks for every relation
+	Text   string     `json:"text"`
+	CI     *ciVerdict `json:"ci,omitempty"`
+	State  *followed  `json:"state,omitempty"` // how far it had come when --wait ended
 }
 
-func (o *requestOptions) run(ctx context.Context, g *globals, connection string, out io.Writer) error {
-	if err := o.check(connection); err != nil {
-		return err
-	}
+func (o *requestOptions) run(c *cobra.Command, g *globals, connection string) error {
+	ctx := c.Context()
 	repo, err := g.open(ctx)
 	if err != nil {
 		return err
 	}
-	if repo.mirror != nil {
-		return o.inClone(ctx, g, connection, repo, out)
+	elsewhere := repo.mirror != nil
+	if elsewhere {
+		location := repo.location
+		dir, err := os.MkdirTemp("", "sallyport-request-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		if repo, err = cloneInto(ctx, dir, repo); err != nil {
+			return err
+		}
+		repo.location = location
 	}
 	head, err := repo.at(ctx, "HEAD")
+	if o.renew && err == nil {
+		head, err = repo.merged(ctx)
+	}
 	if err != nil {
 		return err
 	}
-	draft, err := o.draft(ctx, repo, head, connection)
+	defer func() { o.prompt.close() }()
+	if connection, err = o.complete(connection, head); err != nil {
+		return err
+	}
+	draft, err := o.write(ctx, repo, head, connection)
+	if err != nil {
+		return err
+	}
+	ci, err := o.foresee(ctx, repo, head, draft)
 	if err != nil {
 		return err
 	}
 	if o.dryRun {
-		return printDraft(out, g.json, draft)
+		return printDraft(c.OutOrStdout(), g.json, draft, ci)
 	}
-	result, err := o.publish(ctx, repo, draft)
+	if o.prompt != nil {
+		var shown strings.Builder
+		fmt.Fprintf(&shown, "\n%s", draft.text)
+		ci.print(&shown)
+		o.prompt.say(shown.String())
+		if yes, err := o.prompt.agree("Ask for this?"); err != nil || !yes {
+			return errors.Join(err, errors.New("nothing was asked for"))
+		}
+		o.prompt.close() // git may ask for a password
+	}
+	result, err := o.publish(ctx, repo, head, draft)
 	if err != nil {
 		return err
 	}
-	return tellRequest(out, g.json, repo, draft, result, false)
+	result.CI = ci
+	if o.pr {
+		title := "Request " + draft.review.Metadata.Name
+		if err := g.openPull(ctx, repo, &result.proposed, title, draft.review.Spec.Justification.Reason, c.ErrOrStderr()); err != nil {
+			return err
+		}
+	}
+	if !g.json {
+		if o.prompt == nil {
+			ci.print(c.OutOrStdout())
+		}
+		tellRequest(c.OutOrStdout(), repo, draft, result, elsewhere)
+	}
+	if o.wait {
+		show := func(string) {}
+		if !g.json {
+			show = func(line string) { fmt.Fprintln(c.OutOrStdout(), line) }
+		}
+		if result.State, err = o.follow.until(ctx, g, repo, draft, &result.proposed, show); err != nil {
+			return err
+		}
+	}
+	if g.json {
+		return printJSON(c.OutOrStdout(), result)
+	}
+	return nil
+}
+
+// write makes the draft: anew, or of a merged review.
+func (o *requestOptions) write(ctx context.Context, repo *accessRepo, head *snapshot, connection string) (*draft, error) {
+	if o.renew {
+		return o.renewal(ctx, repo, head, connection)
+	}
+	if err := o.check(connection); err != nil {
+		return nil, err
+	}
+	return o.draft(ctx, repo, head, connection)
+}
+
+// cloneInto makes a clone with the person's own git.
+func cloneInto(ctx context.Context, dir string, repo *accessRepo) (*accessRepo, error) {
+	clone := &workTree{dir: dir}
+	if _, err := clone.git(ctx, "clone", "--quiet", "--no-tags", "--", repo.remote, dir); err != nil {
+		return nil, err
+	}
+	return openWorkTree(clone)
 }
 
 func (o *requestOptions) check(connection string) error {
@@ -132,40 +224,6 @@ func (o *requestOptions) check(connection string) error {
 	return nil
 }
 
-// inClone makes the request in a clone of its own, with the person's own git.
-func (o *requestOptions) inClone(ctx context.Context, g *globals, connection string, repo *accessRepo, out io.Writer) error {
-	dir, err := os.MkdirTemp("", "sallyport-request-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	clone := &workTree{dir: dir}
-	if _, err := clone.git(ctx, "clone", "--quiet", "--no-tags", "--", repo.remote, dir); err != nil {
-		return err
-	}
-	inner, err := openWorkTree(clone)
-	if err != nil {
-		return err
-	}
-	head, err := inner.at(ctx, "HEAD")
-	if err != nil {
-		return err
-	}
-	draft, err := o.draft(ctx, inner, head, connection)
-	if err != nil {
-		return err
-	}
-	if o.dryRun {
-		return printDraft(out, g.json, draft)
-	}
-	result, err := o.publish(ctx, inner, draft)
-	if err != nil {
-		return err
-	}
-	inner.location = repo.location
-	return tellRequest(out, g.json, inner, draft, result, true)
-}
-
 // draft is a review that is about to be asked for.
 type draft struct {
 	review *reviews.Review
@@ -173,12 +231,13 @@ type draft struct {
 	branch string
 	text   []byte
 	narrow bool
+	renews bool
 }
 
 func (o *requestOptions) draft(ctx context.Context, repo *accessRepo, head *snapshot, connection string) (*draft, error) {
-	tree, err := reviews.Load(head.files, reviews.LoadOptions{Now: time.Now(), Approvals: reviews.ReportApprovals})
+	tree, err := usableTree(head)
 	if err != nil {
-		return nil, fmt.Errorf("the access repo at %s is not usable: %w", head.ref, err)
+		return nil, err
 	}
 	target := tree.Connections[connection]
 	if target == nil {
@@ -207,6 +266,15 @@ func (o *requestOptions) draft(ctx context.Context, repo *accessRepo, head *snap
 		return nil, hint(fmt.Errorf("--for %s is longer than the %s that %s allows", o.lifetime, span(most), reviews.ConfigPath), "ask for less; it can be renewed")
 	}
 	return d, nil
+}
+
+// usableTree is the tree at a commit, with what still lacks approvals.
+func usableTree(s *snapshot) (*reviews.Tree, error) {
+	tree, err := reviews.Load(s.files, reviews.LoadOptions{Now: time.Now(), Approvals: reviews.ReportApprovals})
+	if err != nil {
+		return nil, fmt.Errorf("the access repo at %s is not usable: %w", s.ref, err)
+	}
+	return tree, nil
 }
 
 func knownConnections(tree *reviews.Tree) string {
@@ -305,34 +373,24 @@ func allows(r *reviews.Review, verb, relation string) bool {
 	return false
 }
 
-var sequenceLine = regexp.MustCompile(`(?m)^\s+sequence:\s*([0-9]{1,15})\s*(#.*)?$`)
-
-// nextSequence is one more than any that a commit of this history ever held,
-// also when the file has been deleted since.
-func nextSequence(ctx context.Context, repo *accessRepo, path string) (int64, error) {
-	commits, err := repo.git.git(ctx, "log", "--format=%H", "HEAD", "--", path)
-	if err != nil {
-		return 0, err
-	}
-	var highest int64
-	for _, commit := range strings.Fields(commits) {
-		b, ok := repo.git.blob(ctx, commit, path)
-		if !ok {
-			continue // the commit that deleted it
-		}
-		if m := sequenceLine.FindSubmatch(b); m != nil {
-			if n, err := strconv.ParseInt(string(m[1]), 10, 64); err == nil {
-				highest = max(highest, n)
-			}
-		}
-	}
-	return highest + 1, nil
-}
-
-// publish commits the draft on a branch of its own and pushes it.
-func (o *requestOptions) publish(ctx context.Context, repo *accessRepo, d *draft) (*requestResult, error) {
+// publish commits the draft on a branch of its own and pushes it. A request is
+// then checked out, so that it can be changed; a renewal leaves the work tree alone.
+func (o *requestOptions) publish(ctx context.Context, repo *accessRepo, head *snapshot, d *draft) (*requestResult, error) {
 	work := repo.git
-	result := &requestResult{Path: d.path, Branch: d.branch, Narrow: d.narrow, Text: string(d.text)}
+	result := &requestResult{Path: d.path, Narrow: d.narrow, Text: string(d.text), proposed: proposed{Branch: d.branch}}
+	if o.push && work.remote(ctx) == "" && o.pr {
+		return nil, hint(errors.New("a pull request needs a remote to push to"), "git remote add origin URL")
+	}
+	if d.renews {
+		files := sidecarsOf(head, d.path)
+		files[d.path] = d.text
+		p, err := propose(ctx, repo, head.commit, d.branch, d.review.Spec.Requester, "Renew "+d.review.Metadata.Name, files, o.push)
+		if err != nil {
+			return nil, err
+		}
+		result.proposed = *p
+		return result, nil
+	}
 	if _, err := work.git(ctx, "rev-parse", "--verify", "--quiet", "refs/heads/"+d.branch); err == nil {
 		return nil, hint(fmt.Errorf("branch %s exists already", d.branch),
 			"go on there (git switch %s), delete it (git branch -D %s), or choose another --name", d.branch, d.branch)
@@ -359,39 +417,22 @@ func (o *requestOptions) publish(ctx context.Context, repo *accessRepo, d *draft
 		return nil, err
 	}
 	result.Commit = commit
-	return result, push(ctx, work, repo.branch, result)
+	if !o.push {
+		return result, nil
+	}
+	return result, work.publish(ctx, repo.branch, &result.proposed)
 }
 
-func push(ctx context.Context, work *workTree, base string, result *requestResult) error {
-	remote := work.remote(ctx)
-	if remote == "" {
-		return nil
+func printDraft(out io.Writer, asJSON bool, d *draft, ci *ciVerdict) error {
+	if asJSON {
+		return printJSON(out, requestResult{Path: d.path, proposed: proposed{Branch: d.branch}, Narrow: d.narrow, Text: string(d.text), CI: ci})
 	}
-	if _, err := work.git(ctx, "push", "--quiet", "--set-upstream", remote, "refs/heads/"+result.Branch); err != nil {
-		return hint(fmt.Errorf("the request is committed on %s but was not pushed: %w", result.Branch, err), "push it with: git push -u %s %s", remote, result.Branch)
-	}
-	result.Pushed, result.Remote = true, remote
-	// As written and as rewritten by the person's own git: either may be the forge's address.
-	for _, ask := range [][]string{{"config", "--get", "remote." + remote + ".url"}, {"remote", "get-url", "--push", remote}} {
-		if address, err := work.git(ctx, ask...); err == nil && result.Link == "" {
-			result.Link = pullRequestLink(address, base, result.Branch)
-		}
-	}
+	fmt.Fprintf(out, "# would write %s on branch %s\n%s", d.path, d.branch, d.text)
+	ci.print(out)
 	return nil
 }
 
-func printDraft(out io.Writer, asJSON bool, d *draft) error {
-	if asJSON {
-		return printJSON(out, requestResult{Path: d.path, Branch: d.branch, Narrow: d.narrow, Text: string(d.text)})
-	}
-	_, err := fmt.Fprintf(out, "# would write %s on branch %s\n%s", d.path, d.branch, d.text)
-	return err
-}
-
-func tellRequest(out io.Writer, asJSON bool, repo *accessRepo, d *draft, r *requestResult, elsewhere bool) error {
-	if asJSON {
-		return printJSON(out, r)
-	}
+func tellRequest(out io.Writer, repo *accessRepo, d *draft, r *requestResult, elsewhere bool) {
 	fmt.Fprintf(out, "wrote %s (sequence %d) on branch %s\n", d.path, d.review.Spec.Sequence, d.branch)
 	if r.Pushed {
 		to := r.Remote
@@ -407,6 +448,8 @@ func tellRequest(out io.Writer, asJSON bool, repo *accessRepo, d *draft, r *requ
 	switch {
 	case elsewhere:
 		fmt.Fprintf(out, "  to change it: git clone --branch %s %s\n", d.branch, repo.location)
+	case d.renews:
+		fmt.Fprintf(out, "  to change it: git switch %s\n", d.branch)
 	default:
 		fmt.Fprintf(out, "  to change it: edit %s, then `sallyport check`, commit", d.path)
 		if r.Pushed {
@@ -414,13 +457,9 @@ func tellRequest(out io.Writer, asJSON bool, repo *accessRepo, d *draft, r *requ
 		}
 		fmt.Fprintln(out)
 	}
-	switch {
-	case r.Link != "":
-		fmt.Fprintf(out, "  open the pull request: %s\n", r.Link)
-	case r.Pushed:
-		fmt.Fprintf(out, "  open a pull request of %s into %s\n", d.branch, repo.branch)
+	if r.Pushed {
+		fmt.Fprintf(out, "  %s\n", openYourself(&r.proposed, repo.branch))
 	}
-	fmt.Fprintf(out, "  a reviewer, on that branch: sallyport sign %s --as user:REVIEWER\n", d.path)
+	fmt.Fprintf(out, "  a reviewer: sallyport review %s --as user:REVIEWER --approve\n", d.branch)
 	fmt.Fprintf(out, "  once it is merged into %s: sallyport connect %s --as %s\n", repo.branch, d.review.Metadata.Name, d.review.Spec.Subject)
-	return nil
 }

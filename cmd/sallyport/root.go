@@ -8,10 +8,14 @@ import (
 type globals struct {
 	repo string
 	json bool
+	// forge opens the forge of an access repo. nil: nothing is wired.
+	forge forgeOf
 }
 
-func newRoot() *cobra.Command {
-	g := &globals{}
+func newRoot() *cobra.Command { return newRootWith(&globals{}) }
+
+// newRootWith is the whole command line, with what the globals inject.
+func newRootWith(g *globals) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "sallyport",
 		Short: "Access that was reviewed in git, enforced at the gateway, provable afterwards",
@@ -19,7 +23,7 @@ func newRoot() *cobra.Command {
 review and sign who may do what on which connection.
 
   requester   sallyport request orders-db --as agent:etl --reason "nightly export"
-  reviewer    sallyport check; sallyport test; sallyport sign reviews/orders-db/etl.yaml --as user:bob
+  reviewer    sallyport review --as user:bob; sallyport review request/orders-db/etl --as user:bob --approve
   agent       sallyport connect orders-db --as agent:etl -- psql
   auditor     sallyport sessions; sallyport replay ID; sallyport verify`,
 		Example: `  sallyport init access --lab
@@ -42,11 +46,12 @@ review and sign who may do what on which connection.
 			root.AddCommand(c)
 		}
 	}
-	add("review", newInit(g), newRequest(g), newSign(g), newCheck(g), newTest(g), newExplain(g), newCatalog(g), newSchema())
+	add("review", newInit(g), newRequest(g), newReview(g), newSign(g), newRevert(g), newDue(g), newCheck(g), newTest(g), newExplain(g), newCatalog(g), newSchema(), newImport(g))
 	add("release", newSync(g))
 	add("connect", newToken(g), newConnect(g))
 	add("audit", newSessions(g), newReplay(g), newVerify(g))
-	root.AddCommand(newVersion(g), exitCodesTopic())
+	root.AddCommand(newDoctor(g), newVersion(g), exitCodesTopic())
+	completions(g, root)
 	return root
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -36,6 +37,7 @@ func TestScripts(t *testing.T) {
 			"exitcode": exitcodeCommand,
 			"agent":    agentCommand,
 			"record":   recordCommand,
+			"digest":   digestCommand,
 		},
 	})
 }
@@ -86,4 +88,15 @@ func agentCommand(ts *testscript.TestScript, _ bool, _ []string) {
 	ts.Check(err)
 	ts.Defer(func() { _ = agent.Stop() })
 	ts.Setenv("SSH_AUTH_SOCK", agent.Socket)
+}
+
+// digestCommand puts the digest that review shows for a change into a variable: digest VARIABLE CHANGE
+func digestCommand(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(ts.Exec("sallyport", "review", args[1], "--json"))
+	var shown struct{ Digest string }
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &shown))
+	if len(shown.Digest) != 64 {
+		ts.Fatalf("review shows no digest of %s", args[1])
+	}
+	ts.Setenv(args[0], shown.Digest[:12])
 }

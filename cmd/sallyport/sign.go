@@ -59,8 +59,9 @@ type approval struct {
 	Path      string `json:"path"`
 	SHA256    string `json:"sha256"`
 	Sidecar   string `json:"sidecar"`
-	Grants    string `json:"grants"` // what was told about it
+	Grants    string `json:"grants,omitempty"` // what was told about it
 	bytes     []byte
+	signature []byte
 	kind      reviews.Kind
 	forbidden string // why the signer's word would not count
 }
