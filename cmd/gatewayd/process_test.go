@@ -298,6 +298,7 @@ func TestKilledUnderLoadNothingReachesTheTargetUnrecorded(t *testing.T) {
 	confirmed := sync.Map{}
 	for range rounds {
 		g.start()
+		before := answered.Load()
 		var clients sync.WaitGroup
 		for range 6 {
 			clients.Go(func() {
@@ -312,6 +313,12 @@ func TestKilledUnderLoadNothingReachesTheTargetUnrecorded(t *testing.T) {
 				}
 			})
 		}
+		g.await(30*time.Second, "statements are answered", func() error {
+			if answered.Load() == before {
+				return errors.New("none yet")
+			}
+			return nil
+		})
 		time.Sleep(time.Duration(random.Intn(300)) * time.Millisecond)
 		g.kill()
 		clients.Wait()

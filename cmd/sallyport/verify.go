@@ -90,6 +90,7 @@ func (o *verifyOptions) verify(ctx context.Context, g *globals, in record.Verify
 	if err != nil {
 		return err
 	}
+	grants.approvals = trail.approvals
 	in.Verify, in.Summaries = trust.seal, trail.summaries
 	in.Granted = func(want record.Grant) error { return grants.check(ctx, want) }
 	v := verified{Audit: trail.where, AuditCommits: trail.commits, TrustRoot: tree.Root.Source.SHA256}

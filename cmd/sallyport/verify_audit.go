@@ -20,6 +20,7 @@ type auditTrail struct {
 	where     string                    // branch and commit; "" when there is no such branch
 	commits   int                       // of its history
 	summaries map[string]record.Summary // by session; nil when there is no such branch
+	approvals map[string][]byte         // attestations that sync's own commits added, by path
 	problems  []record.Problem
 }
 
@@ -38,6 +39,7 @@ func (r *accessRepo) auditTrail(ctx context.Context, config *reviews.Config, tru
 		return t, nil
 	}
 	t.where, t.summaries = config.Spec.Audit.Branch+" at "+head, map[string]record.Summary{}
+	t.approvals = map[string][]byte{}
 	out, err := source.git(ctx, "rev-list", "--reverse", "--topo-order", head)
 	if err != nil {
 		return nil, err
@@ -81,12 +83,18 @@ func (t *auditTrail) problem(commit, path, reason string) {
 }
 
 // take adds the summary that a gateway's commit added.
+// Sync, which is gateway "", adds what it attests of pull requests.
 func (t *auditTrail) take(gateway string, c treeChange, content []byte) error {
 	switch {
 	case c.status != "A":
 		return errors.New("it was changed or removed: gateways only add")
 	case c.mode != "100644":
 		return errors.New("it is not a plain file")
+	case gateway == "" && strings.HasPrefix(c.path, "approvals/"):
+		t.approvals[c.path] = content // loading a review verifies it
+		return nil
+	case gateway == "":
+		return errors.New("sync committed it, which adds approvals and nothing else")
 	}
 	s, err := record.ParseSummary(c.path, content)
 	if err != nil {
@@ -102,7 +110,8 @@ func (t *auditTrail) take(gateway string, c treeChange, content []byte) error {
 	return nil
 }
 
-// committer names the gateway that signed a commit, as git signs with an SSH key.
+// committer names the gateway that signed a commit, as git signs with an SSH
+// key; "" when it was sync with a release key.
 func (h trustHistory) committer(raw []byte) (string, error) {
 	payload, signature, err := splitSignature(raw)
 	if err != nil {
@@ -115,6 +124,9 @@ func (h trustHistory) committer(raw []byte) (string, error) {
 	at, err := committed(payload)
 	if err != nil {
 		return "", err
+	}
+	if h.releaseKey(key, at) {
+		return "", nil
 	}
 	gateway, err := h.gatewayOf(key, at)
 	if err != nil {

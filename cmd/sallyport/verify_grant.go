@@ -17,12 +17,13 @@ import (
 // grants checks what recordings stood on against the history of the access
 // repo: the review's bytes, who approved them, and under which trust root.
 type grants struct {
-	repo  *accessRepo
-	trust trustHistory
-	line  map[string]int // commits of the merged branch's first-parent line; 0 is the newest
-	ids   []string
-	cache *reviews.Cache
-	known map[string]error // checked already
+	repo      *accessRepo
+	trust     trustHistory
+	line      map[string]int // commits of the merged branch's first-parent line; 0 is the newest
+	ids       []string
+	cache     *reviews.Cache
+	known     map[string]error  // checked already
+	approvals map[string][]byte // attestations of the audit branch
 }
 
 func (r *accessRepo) grants(ctx context.Context, merged *snapshot, trust trustHistory) (*grants, error) {
@@ -195,5 +196,11 @@ func (g *grants) documents(ctx context.Context, commit string, want record.Grant
 	for _, doc := range []string{reviews.PathOf(reviews.KindReview, want.Review), reviews.PathOf(reviews.KindConnection, want.Connection)} {
 		paths = append(paths, doc, doc+".sigs")
 	}
-	return g.repo.git.files(ctx, commit, append(paths, reviews.CatalogPath(want.Connection))...)
+	files, err := g.repo.git.files(ctx, commit, append(paths, reviews.CatalogPath(want.Connection))...)
+	for name, b := range g.approvals {
+		if err == nil {
+			files[name] = &fstest.MapFile{Data: b, Mode: 0o644}
+		}
+	}
+	return files, err
 }

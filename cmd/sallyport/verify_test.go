@@ -287,6 +287,16 @@ func TestVerifyNamesTheBadAuditCommit(t *testing.T) {
 		id := e.commit("gw2", e.session("gw1", e.header))
 		e.wantProblem(e.verify(), id, "it is of gateway gw1, and gateway gw2 committed it")
 	})
+	t.Run("sync adds what is not its own", func(t *testing.T) {
+		e := newEvidence(t)
+		e.push(func(dir string) {
+			e.must(os.MkdirAll(filepath.Join(dir, "approvals"), 0o755))
+			e.must(os.WriteFile(filepath.Join(dir, "approvals", "x.json"), []byte("{}"), 0o600))
+		}, e.signWith("release")...)
+		e.wantClean(e.verify())
+		id := e.commit("release", e.session("gw1", e.header))
+		e.wantProblem(e.verify(), id, "adds approvals and nothing else")
+	})
 	t.Run("something else", func(t *testing.T) {
 		e := newEvidence(t)
 		id := e.push(func(dir string) { os.WriteFile(filepath.Join(dir, "note"), []byte("{}"), 0o600) }, e.signWith("gw1")...)

@@ -131,7 +131,7 @@ func (h trustHistory) gatewayOf(key ssh.PublicKey, at time.Time) (string, error)
 			if err != nil || ssh.FingerprintSHA256(known) != fingerprint {
 				continue
 			}
-			if (d.from.IsZero() || !at.Before(d.from)) && (d.until.IsZero() || at.Before(d.until)) {
+			if d.covers(at) {
 				return g.Name, nil
 			}
 			otherwise = fmt.Errorf("key %s was no gateway's at %s: trust root version %d gave it to %s until %s", fingerprint, stamp(at), d.root.Spec.Version, g.Name, stamp(d.until))
@@ -141,6 +141,20 @@ func (h trustHistory) gatewayOf(key ssh.PublicKey, at time.Time) (string, error)
 		otherwise = fmt.Errorf("key %s is no gateway's in the trust root", fingerprint)
 	}
 	return "", otherwise
+}
+
+// releaseKey says whether it was a release key, which sync signs with, at that time.
+func (h trustHistory) releaseKey(key ssh.PublicKey, at time.Time) bool {
+	fingerprint := ssh.FingerprintSHA256(key)
+	return !revoked(h[0].root, fingerprint) && slices.ContainsFunc(h, func(d datedRoot) bool {
+		return d.covers(at) && slices.ContainsFunc(d.root.Spec.Release, func(k reviews.Key) bool {
+			return k.Fingerprint() == fingerprint && k.Usable(at) == nil
+		})
+	})
+}
+
+func (d datedRoot) covers(at time.Time) bool {
+	return (d.from.IsZero() || !at.Before(d.from)) && (d.until.IsZero() || at.Before(d.until))
 }
 
 // seal checks a recording's seal.
