@@ -15,6 +15,7 @@ import (
 
 	"github.com/sallyport-dev/sallyport/internal/peers"
 	"github.com/sallyport-dev/sallyport/policies"
+	"github.com/sallyport-dev/sallyport/reviews"
 )
 
 // consoleScript is the console blocks of a page as one shell script: "$ " begins
@@ -177,5 +178,59 @@ func TestDecisionPage(t *testing.T) {
 	})
 	if err != nil || !strings.Contains(string(page), `{"verdict": "deny", "rule": "`+d.Rule+`", "reason": "`+d.Reason+`"}`) {
 		t.Errorf("the page's answer is not %+v, %v", d, err)
+	}
+}
+
+// The automatic approval of the decision page approves what it says and nothing beside.
+func TestAutomaticApprovalOnThePage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/decision.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```rego\n(.*?)```").FindAllSubmatch(page, -1)
+	if len(blocks) != 2 {
+		t.Fatalf("the page has %d rego blocks", len(blocks))
+	}
+	policy, err := policies.Compile(t.Context(), map[string][]byte{"policies/auto.rego": []byte("package access\n\n" + string(blocks[1][1]))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		risk, verb, on string
+		unmask         []any
+		want           int
+	}{
+		{"low", "select", "catalogue.items", nil, 1},
+		{"high", "select", "catalogue.items", nil, 0},
+		{"low", "delete", "catalogue.items", nil, 0},
+		{"low", "select", "app.items", nil, 0},
+		{"low", "select", "catalogue.items", []any{"catalogue.items.price"}, 0},
+	} {
+		spec := map[string]any{"allow": []any{map[string]any{"verbs": []any{tt.verb}, "on": []any{tt.on}}}}
+		if tt.unmask != nil {
+			spec["unmask"] = tt.unmask
+		}
+		got, err := policy.AutoApprove(t.Context(), policies.NewDocument(map[string]any{"spec": spec}),
+			policies.NewDocument(map[string]any{"spec": map[string]any{"risk": tt.risk}}))
+		if err != nil || len(got) != tt.want {
+			t.Errorf("%+v: %q, %v", tt, got, err)
+		}
+	}
+}
+
+// The approval rules of the documents page are ones that the strict loader takes.
+func TestApprovalRulesOnThePage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/documents.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindSubmatch(page)
+	if m == nil {
+		t.Fatal("the page has no yaml block")
+	}
+	text := "apiVersion: sallyport.dev/v1\nkind: Config\nmetadata: {repo: 6f0c2f5e-8f0a-4f6e-9a43-0d3f6a1f8b11, name: sallyport}\nspec:\n  repository: https://git.example.org/acme/access.git\n  " +
+		strings.ReplaceAll(strings.TrimSpace(string(m[1])), "\n", "\n  ") + "\n"
+	if _, err := reviews.ParseConfig(reviews.ConfigPath, []byte(text)); err != nil {
+		t.Error(err)
 	}
 }
