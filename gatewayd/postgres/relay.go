@@ -351,6 +351,9 @@ func (s *session) failed(e *entry, f frame) error {
 		return s.poisoned(e, m)
 	}
 	s.clean(e, m)
+	if !final && m.Code == "57014" {
+		s.explain(e, m)
+	}
 	s.mu.Lock()
 	s.copying = false
 	s.fatal = s.fatal || final
