@@ -52,6 +52,14 @@ func (g *Gateway) Begin(ctx context.Context, a Attempt) (_ *Session, err error) 
 	if d != nil {
 		return nil, g.refuse(a, current, d.Rule, d.Reason, d.Next)
 	}
+	if limit := granted.review.Document.Spec.Limits.Sessions; limit > 0 {
+		g.counting.Lock() // until the session is registered, or two could take the last place
+		defer g.counting.Unlock()
+		if n := g.sessionsOf(granted.review.Name); n >= limit {
+			return nil, g.refuse(a, current, "session_count_limit", fmt.Sprintf("%d sessions of review %s are open, and it allows %d at once", n, granted.review.Name, limit),
+				"close one, or wait until one has ended")
+		}
+	}
 	s, err := g.open(ctx, current, a, granted, now)
 	if err != nil {
 		g.config.Log.Error("login denied: the session cannot be recorded", "error", err)

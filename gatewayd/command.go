@@ -53,10 +53,14 @@ func (c *Command) AddRows(rows, bytes int64) error {
 	c.rows += rows
 	c.bytes += bytes
 	c.mu.Unlock()
-	total := c.session.rows.Add(rows)
-	if limit := c.session.grant.Load().review.Document.Spec.Limits.Rows; limit > 0 && total > limit {
-		c.session.Cut("row_limit", fmt.Sprintf("the review allows %d rows a session", limit))
-		return fmt.Errorf("session %s: row limit of %d reached", c.session.id, limit)
+	limits := c.session.Limits()
+	if total := c.session.rows.Add(rows); limits.Rows > 0 && total > limits.Rows {
+		c.session.Cut("row_limit", fmt.Sprintf("the review allows %d rows a session", limits.Rows))
+		return fmt.Errorf("session %s: row limit of %d reached", c.session.id, limits.Rows)
+	}
+	if total := c.session.bytes.Add(bytes); limits.Bytes > 0 && total > limits.Bytes {
+		c.session.Cut("byte_limit", fmt.Sprintf("the review allows %d bytes of rows a session", limits.Bytes))
+		return fmt.Errorf("session %s: byte limit of %d reached", c.session.id, limits.Bytes)
 	}
 	return nil
 }
@@ -77,6 +81,7 @@ func (c *Command) End(r record.Result) {
 	if again {
 		return
 	}
+	c.session.idle()
 	if err := c.session.journal.Result(c.n, r); err != nil {
 		c.session.Cut("recording_unavailable", "the session can no longer be recorded")
 	}

@@ -65,6 +65,8 @@ type Gateway struct {
 	denials  map[string]int64    // by rule, since start; guarded by mu
 	lastSwap error               // why the last offered release was refused; guarded by mu
 
+	counting sync.Mutex // held while a session of a review with limits.sessions begins
+
 	opened, allowed, denied atomic.Int64
 }
 
@@ -157,6 +159,17 @@ func (g *Gateway) Drain() {
 	for _, s := range g.live() {
 		s.cut(&Cut{Rule: "drained", Reason: "the gateway is shutting down; connect again"})
 	}
+}
+
+// sessionsOf counts the live sessions of a review.
+func (g *Gateway) sessionsOf(review string) int64 {
+	n := int64(0)
+	for _, s := range g.live() {
+		if s.grant.Load().review.Name == review {
+			n++
+		}
+	}
+	return n
 }
 
 func (g *Gateway) live() []*Session {

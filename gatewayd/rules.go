@@ -10,11 +10,11 @@ func Rules() []string {
 		// logins
 		"no_release", "release_expired", "recording_unavailable", "internal_error",
 		"token_missing", "token_foreign", "connection_unknown",
-		"review_missing", "review_ambiguous", "review_superseded", "review_not_yet_valid", "review_expired", "review_stale",
+		"review_missing", "review_ambiguous", "review_superseded", "review_not_yet_valid", "review_expired", "review_stale", "session_count_limit",
 		// commands
 		"policy_error", "hold_unsupported", "default", "owner_deny", "session_ended",
 		// cuts
 		"drained", "connection_removed", "connection_changed", "principal_removed",
-		"review_removed", "review_changed", "session_limit", "row_limit",
+		"review_removed", "review_changed", "session_limit", "idle_limit", "row_limit", "byte_limit",
 	}, identity.Rules()...)
 }

@@ -51,8 +51,13 @@ type Session struct {
 	used     map[string]policies.Command // what it has run, by effects; guarded by gate
 	overflow bool                        // more kinds of command than used remembers; guarded by gate
 
-	ended          atomic.Bool
-	commands, rows atomic.Int64
+	ended       atomic.Bool
+	commands    atomic.Int64
+	rows, bytes atomic.Int64 // received, against the limits
+
+	activity sync.Mutex
+	running  int       // commands that have not ended; guarded by activity
+	idleFrom time.Time // when the last one ended, or the session began; guarded by activity
 }
 
 const (
@@ -64,7 +69,7 @@ const (
 // open starts the session's record and registers it.
 func (g *Gateway) open(ctx context.Context, st *state, a Attempt, gr *grant, now time.Time) (*Session, error) {
 	s := &Session{
-		id: newID("s-", 8), gateway: g, attempt: a, started: now,
+		id: newID("s-", 8), gateway: g, attempt: a, started: now, idleFrom: now,
 		masks: gr.review.Document.Masks(gr.connection.Document),
 		used:  map[string]policies.Command{},
 	}
@@ -118,6 +123,9 @@ func (s *Session) Masks() []reviews.Mask { return s.masks }
 func (s *Session) Credential(ctx context.Context) (credential.Secret, error) {
 	return s.gateway.config.Credentials.Resolve(ctx, s.Connection().Document.Spec.Credential)
 }
+
+// Limits are those of the review as it is now.
+func (s *Session) Limits() reviews.Limits { return s.grant.Load().review.Document.Spec.Limits }
 
 // Event records something about the session that is not a command.
 func (s *Session) Event(kind, text string) error { return s.journal.Event(kind, text) }
@@ -224,6 +232,9 @@ func (s *Session) Start(ctx context.Context, p *Plan, a Args) (*Command, error) 
 	}
 	s.commands.Add(1)
 	s.gateway.allowed.Add(1)
+	s.activity.Lock()
+	s.running++
+	s.activity.Unlock()
 	return &Command{session: s, n: n, room: true}, nil
 }
 
@@ -414,7 +425,22 @@ func (s *Session) overdue(now time.Time) *Cut {
 	if end, cut := s.until(); !now.Before(end) {
 		return cut
 	}
+	limit := time.Duration(s.Limits().Idle)
+	s.activity.Lock()
+	defer s.activity.Unlock()
+	if limit > 0 && s.running == 0 && !now.Before(s.idleFrom.Add(limit)) {
+		return &Cut{"idle_limit", "the session ran nothing for " + limit.String() + ", the limit of review " + s.grant.Load().review.Name}
+	}
 	return nil
+}
+
+// idle notes that a command has ended.
+func (s *Session) idle() {
+	now := s.gateway.config.Now()
+	s.activity.Lock()
+	defer s.activity.Unlock()
+	s.running--
+	s.idleFrom = now
 }
 
 // cut ends the session's context; its engine does the rest. Only the first cause counts.

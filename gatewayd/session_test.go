@@ -489,6 +489,74 @@ func TestRowLimitCuts(t *testing.T) {
 	wantCut(t, s, "row_limit")
 }
 
+func TestByteLimitCuts(t *testing.T) {
+	w := newWorld(t)
+	w.repo.Review(nightly, 2, "agent:etl", "  allow: [{verbs: [select], on: [app.orders]}]\n  limits: {bytes: 1000}\n")
+	w.swap()
+	s := w.login()
+	c, err := run(t, s, "select", "app.orders")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.AddRows(1, 1000); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.AddRows(1, 1); err == nil {
+		t.Error("byte 1001 of 1000 was let through")
+	}
+	wantCut(t, s, "byte_limit")
+}
+
+// Idle is what runs nothing: a command that has begun holds the session, and its end begins the time anew.
+func TestIdleLimitCuts(t *testing.T) {
+	w := newWorld(t)
+	w.repo.Review(nightly, 2, "agent:etl", "  allow: [{verbs: [select], on: [app.orders]}]\n  limits: {idle: 10m}\n")
+	w.swap()
+	s := w.login()
+	start := func() *gatewayd.Command {
+		t.Helper()
+		c, err := run(t, s, "select", "app.orders")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	w.advance(9 * time.Minute)
+	one := start()
+	w.advance(time.Hour)
+	two := start()
+	one.End(record.Result{Outcome: "done"})
+	one.End(record.Result{Outcome: "done"}) // counts once
+	w.advance(time.Hour)
+	start().End(record.Result{Outcome: "done"})
+	two.End(record.Result{Outcome: "done"})
+	w.advance(10*time.Minute - time.Second)
+	start().End(record.Result{Outcome: "done"})
+	w.advance(10 * time.Minute)
+	_, err := run(t, s, "select", "app.orders")
+	wantDenied(t, err, "idle_limit")
+	wantCut(t, s, "idle_limit")
+}
+
+func TestSessionCountLimitRefuses(t *testing.T) {
+	w := newWorld(t)
+	w.repo.Review(nightly, 2, "agent:etl", "  allow: [{verbs: [select], on: [app.orders]}]\n  limits: {sessions: 2}\n")
+	w.swap()
+	first := w.login()
+	w.login()
+	attempt := w.attempt("agent:etl", w.claims())
+	_, err := w.gateway.Begin(t.Context(), attempt)
+	wantDenied(t, err, "session_count_limit", nightly, "2 at once")
+	first.Cut("drained", "test")
+	if _, err := w.gateway.Begin(t.Context(), attempt); err == nil {
+		t.Error("a session that is cut and has not ended left its place")
+	}
+	if _, err := first.End(nil); err != nil {
+		t.Fatal(err)
+	}
+	w.login()
+}
+
 // What cannot be recorded is not run: the folder goes away under the gateway.
 func TestNothingIsForwardedWithoutARecord(t *testing.T) {
 	w := newWorld(t)

@@ -282,9 +282,14 @@ type Rule struct {
 	Columns []string `yaml:"columns" json:"columns,omitempty"`
 }
 
+// Limits bound what a review allows. A limit that is not set is none.
 type Limits struct {
-	Session Duration `yaml:"session" json:"session,omitzero"` // how long one session may last
-	Rows    int64    `yaml:"rows" json:"rows,omitempty"`      // how many rows one session may receive
+	Session   Duration `yaml:"session" json:"session,omitzero"`     // how long one session may last
+	Idle      Duration `yaml:"idle" json:"idle,omitzero"`           // how long one session may run nothing
+	Statement Duration `yaml:"statement" json:"statement,omitzero"` // how long one command may run
+	Rows      int64    `yaml:"rows" json:"rows,omitempty"`          // how many rows one session may receive
+	Bytes     int64    `yaml:"bytes" json:"bytes,omitempty"`        // how many bytes of rows one session may receive
+	Sessions  int64    `yaml:"sessions" json:"sessions,omitempty"`  // how many sessions may be open at once, on each gateway
 }
 
 type Validity struct {

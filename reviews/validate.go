@@ -532,8 +532,10 @@ func (c *checker) review(s *ReviewSpec) {
 	}
 	c.masks(s.Mask)
 	c.unmask(s)
-	if s.Limits.Rows < 0 || (s.Limits.Rows == 0 && c.lines.Has("spec.limits.rows")) {
-		c.at("spec.limits.rows", "rows has to be at least 1", "delete it when there is no limit")
+	for name, n := range map[string]int64{"rows": s.Limits.Rows, "bytes": s.Limits.Bytes, "sessions": s.Limits.Sessions} {
+		if field := "spec.limits." + name; n < 0 || n == 0 && c.lines.Has(field) {
+			c.at(field, name+" has to be at least 1", "delete it when there is no limit")
+		}
 	}
 	c.validity(s.Validity)
 	if strings.TrimSpace(s.Justification.Reason) == "" {

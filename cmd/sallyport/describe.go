@@ -30,8 +30,20 @@ func describeReview(r *reviews.Review) string {
 	if s.Limits.Session > 0 {
 		line("  for %s a session", s.Limits.Session)
 	}
+	if s.Limits.Idle > 0 {
+		line("  that ends when it is idle for %s", s.Limits.Idle)
+	}
+	if s.Limits.Statement > 0 {
+		line("  and at most %s a statement", s.Limits.Statement)
+	}
 	if s.Limits.Rows > 0 {
 		line("  and at most %d rows a session", s.Limits.Rows)
+	}
+	if s.Limits.Bytes > 0 {
+		line("  and at most %d bytes of rows a session", s.Limits.Bytes)
+	}
+	if s.Limits.Sessions > 0 {
+		line("  and at most %d sessions at once on each gateway", s.Limits.Sessions)
 	}
 	line("from %s until %s (%s)", stamp(s.Validity.NotBefore), stamp(s.Validity.Expires), span(s.Validity.Expires.Sub(s.Validity.NotBefore)))
 	ticket := ""

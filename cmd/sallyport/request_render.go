@@ -71,12 +71,22 @@ func renderRules(line func(string, ...any), field string, rules []reviews.Rule) 
 
 func renderLimits(line func(string, ...any), l reviews.Limits) {
 	var fields []string
-	if l.Session > 0 {
-		fields = append(fields, "session: "+l.Session.String())
+	span := func(name string, d reviews.Duration) {
+		if d > 0 {
+			fields = append(fields, name+": "+d.String())
+		}
 	}
-	if l.Rows > 0 {
-		fields = append(fields, fmt.Sprintf("rows: %d", l.Rows))
+	count := func(name string, n int64) {
+		if n > 0 {
+			fields = append(fields, fmt.Sprintf("%s: %d", name, n))
+		}
 	}
+	span("session", l.Session)
+	span("idle", l.Idle)
+	span("statement", l.Statement)
+	count("rows", l.Rows)
+	count("bytes", l.Bytes)
+	count("sessions", l.Sessions)
 	if len(fields) > 0 {
 		line("  limits: {%s}", strings.Join(fields, ", "))
 	}

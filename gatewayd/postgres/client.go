@@ -432,6 +432,9 @@ func (s *session) execute(f frame) error {
 	e := &entry{kind: 'E', command: command, statement: p.statement, understood: understood, portal: p,
 		parts: understood.Parts, shifts: s.shifts(understood.Parts)}
 	s.send(e, f.raw)
+	if s.core.Limits().Statement > 0 { // else the target keeps it to itself when a statement has ended
+		s.out = append(s.out, flushMessage...)
+	}
 	return s.awaitCopy(e)
 }
 
@@ -512,7 +515,7 @@ func (s *session) refuseNow(what, rule, reason string) error {
 func asFailure(err error) (*failure, error) {
 	var denied *gatewayd.Denied
 	if errors.As(err, &denied) {
-		return &failure{code: "42501", message: denied.Error(), hint: denied.Next}, nil
+		return &failure{code: stateOf(denied, "42501"), message: denied.Error(), hint: denied.Next}, nil
 	}
 	var f *failure
 	if errors.As(err, &f) {

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"slices"
+	"time"
 
 	"github.com/jackc/pgproto3/v2"
 
@@ -29,9 +30,11 @@ type entry struct {
 	undo       func()  // takes back what the client side noted when it was sent
 	answer     *answer // set on the gateway's own queries: nothing of it goes to the client
 
-	fields []pgproto3.FieldDescription // of the rows that flow now
-	result record.Result
-	tags   int
+	began   time.Time                   // when the target could begin with it, once the time keeper has seen it
+	overrun bool                        // it was cancelled because it ran too long; guarded by session.mu
+	fields  []pgproto3.FieldDescription // of the rows that flow now
+	result  record.Result
+	tags    int
 }
 
 // answer collects what a query of the gateway's own returns.

@@ -2,17 +2,22 @@ package postgres
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/sallyport-dev/sallyport/gatewayd/credential"
 	"github.com/sallyport-dev/sallyport/internal/peers"
+	"github.com/sallyport-dev/sallyport/reviews"
 )
 
 // majors are the versions of PostgreSQL that the gateway is for.
@@ -186,6 +191,50 @@ func TestACancelThatHitsTheGatewaysOwnQuery(t *testing.T) {
 		run(t, locker, "rollback")
 		if got := run(t, c, "select count(*) from app.orders"); got != "100" {
 			t.Errorf("%s: %s rows", name, got)
+		}
+	}
+}
+
+// A peer that vanishes without a word is noticed: both ways of a session probe it.
+func TestConnectionsAreKeptAlive(t *testing.T) {
+	w := newWorld(t, variant{})
+	doc, err := reviews.ParseConnection("connections/orders-db.yaml", w.files["connections/orders-db.yaml"].Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := credential.NewStore([]string{doc.Spec.Credential})
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := store.Resolve(t.Context(), doc.Spec.Credential)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := login(t.Context(), doc, secret, map[string]string{"client_encoding": "UTF8", "standard_conforming_strings": "on"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer back.conn.Close()
+	listener, err := net.Listen("tcp", "127.0.0.1:0") // as cmd/gatewayd does
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go net.Dial("tcp", listener.Addr().String())
+	client, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	for name, conn := range map[string]net.Conn{"target": back.conn.(*tls.Conn).NetConn(), "client": client} {
+		raw, err := conn.(*net.TCPConn).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		on := 0
+		raw.Control(func(fd uintptr) { on, err = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_KEEPALIVE) })
+		if err != nil || on == 0 {
+			t.Errorf("%s: SO_KEEPALIVE is %d, %v", name, on, err)
 		}
 	}
 }

@@ -141,7 +141,7 @@ func (s *session) answered(f frame) error {
 
 // confirmed handles ParseComplete, BindComplete and CloseComplete.
 func (s *session) confirmed(e *entry, f frame) error {
-	if want := map[byte]byte{'1': 'P', '2': 'B', '3': 'C'}[f.kind]; e.kind != want {
+	if e.kind != "PBC"[f.kind-'1'] {
 		return s.bug("message %q for %q", f.kind, e.kind)
 	}
 	s.mu.Lock()
@@ -351,6 +351,9 @@ func (s *session) failed(e *entry, f frame) error {
 		return s.poisoned(e, m)
 	}
 	s.clean(e, m)
+	if !final && m.Code == "57014" {
+		s.explain(e, m)
+	}
 	s.mu.Lock()
 	s.copying = false
 	s.fatal = s.fatal || final

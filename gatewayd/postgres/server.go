@@ -46,7 +46,7 @@ type Options struct {
 func Rules() []string {
 	return []string{
 		"function_call_unsupported", "message_unsupported",
-		"catalog_unavailable", "mask_tripwire", "protocol_desync", "setting_changed", "target_unavailable",
+		"statement_limit", "catalog_unavailable", "mask_tripwire", "protocol_desync", "setting_changed", "target_unavailable",
 	}
 }
 
@@ -196,7 +196,7 @@ func (v *server) open(ctx context.Context, o *opening, st *startup, loggedIn fun
 	}
 	core, err := v.options.Gateway.Begin(context.WithoutCancel(ctx), a)
 	if err != nil {
-		o.refuse(&failure{code: "28000", message: err.Error()})
+		o.refuse(&failure{code: stateOf(err, "28000"), message: err.Error()})
 		return
 	}
 	if !loggedIn() {

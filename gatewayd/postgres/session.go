@@ -110,6 +110,7 @@ func (s *session) run() {
 	}()
 	err := s.guarded(s.login)
 	if err == nil {
+		go s.keepTime()
 		err = s.guarded(s.serve)
 	}
 	stop()
@@ -218,7 +219,7 @@ func (s *session) lastWords(err error) *failure {
 	var cut *gatewayd.Cut
 	switch {
 	case errors.As(context.Cause(s.core.Context()), &cut):
-		return &failure{code: "57P01", message: "session cut: " + cut.Error()}
+		return &failure{code: stateOf(cut, "57P01"), message: "session cut: " + cut.Error()}
 	case errors.Is(err, errTerminated), errors.Is(err, errClientGone), err == nil:
 		return nil
 	case errors.As(err, &f):

@@ -206,7 +206,7 @@ func TestTheRowLimitCuts(t *testing.T) {
 	w := newWorld(t, variant{rows: 50})
 	c := w.connect()
 	_, err := try(t, c, "select generate_series(1, 100000)")
-	if message := sqlstate(t, err, "57P01"); !strings.Contains(message, "row_limit") {
+	if message := sqlstate(t, err, "54000"); !strings.Contains(message, "row_limit") {
 		t.Errorf("%q", message)
 	}
 }

@@ -87,6 +87,7 @@ type variant struct {
 	verbs       string
 	startup     time.Duration
 	rows        int
+	limits      string                // of the review instead of rows, YAML
 	target      *peers.PostgresServer // instead of the shared one
 	port        int                   // where the gateway finds the target, instead of its own port
 }
@@ -200,16 +201,19 @@ func (w *world) review(c variant) {
 	if rows == 0 {
 		rows = 1000000
 	}
+	if c.limits == "" {
+		c.limits = fmt.Sprintf("rows: %d", rows)
+	}
 	w.write("reviews/orders-db/etl.yaml", reviews.KindReview, "orders-db/etl", fmt.Sprintf(`  sequence: %d
   requester: user:alice
   subject: agent:etl
   connection: orders-db
   allow:
     - {verbs: [%s], on: ["app.*"]}
-  limits: {rows: %d}
+  limits: {%s}
   validity: {notBefore: %q, expires: %q}
   justification: {ticket: OPS-1, reason: test}
-`, w.sequence+1, verbs, rows, time.Now().Add(-time.Hour).UTC().Format("2006-01-02T15:04:05Z"), time.Now().Add(time.Hour).UTC().Format("2006-01-02T15:04:05Z")))
+`, w.sequence+1, verbs, c.limits, time.Now().Add(-time.Hour).UTC().Format("2006-01-02T15:04:05Z"), time.Now().Add(time.Hour).UTC().Format("2006-01-02T15:04:05Z")))
 }
 
 // release builds, signs, publishes and opens what the access repo says now.
@@ -270,6 +274,7 @@ func (w *world) start(c variant, key ed25519.PrivateKey, reference string) {
 	w.address = listener.Addr().String()
 	ctx, stop := context.WithCancel(context.Background())
 	w.stop = stop
+	go w.gateway.Run(ctx)
 	done := make(chan error, 1)
 	go func() {
 		done <- Serve(ctx, listener, Options{Gateway: w.gateway, AllowPlain: true, Log: log, StartupTimeout: c.startup,

@@ -120,22 +120,32 @@ func (l *lines) next() ([]byte, error) {
 type journalLines struct {
 	session string
 	extents []extent
-	lines   *lines
+	lines   *lines // nil before the first extent
+}
+
+// open goes on with another extent, in the buffer of the one before: a busy gateway cuts a session's records into very many.
+func (j *journalLines) open(r io.Reader) {
+	if j.lines == nil {
+		j.lines = newLines(r)
+		return
+	}
+	j.lines.r.Reset(r)
+	j.lines.read = 0
 }
 
 func (j *journalLines) next() ([]byte, error) {
 	for {
-		if j.lines == nil {
+		line, err := []byte(nil), io.EOF
+		if j.lines != nil {
+			line, err = j.lines.next()
+		}
+		if err == io.EOF {
 			if len(j.extents) == 0 {
 				return nil, io.EOF
 			}
 			e := j.extents[0]
 			j.extents = j.extents[1:]
-			j.lines = newLines(io.NewSectionReader(e.seg.f, e.off, e.n))
-		}
-		line, err := j.lines.next()
-		if err == io.EOF {
-			j.lines = nil
+			j.open(io.NewSectionReader(e.seg.f, e.off, e.n))
 			continue
 		}
 		if err != nil {
