@@ -69,7 +69,6 @@ func (a *analysis) withQueries(w *pg.WithClause, body func()) {
 		if len(cte.Aliascolnames) > 0 {
 			a.facts.aliasColumns = true
 		}
-		a.facts.aliases[cte.Ctename]++
 		children(cte, a.visitBelow)
 		scope[cte.Ctename] = true
 	}
