@@ -73,6 +73,11 @@ func agree(t *testing.T, w, m *world, text string, counts map[string]int) {
 	switch {
 	case strings.Contains(want, "ERROR") && failed:
 		counts["both fail"]++
+		if at := st.MapPosition(w.position); at != 0 && at != m.position && sameError(got, want) {
+			t.Errorf("%s\n  the error points to %d, mapped from %d, instead of %d\n  got  %s\n  sent: %s", text, at, w.position, m.position, got, st.Rewritten)
+		} else if at != 0 {
+			counts["same position"]++
+		}
 		return
 	case strings.Contains(want, "ERROR") || failed || got != want:
 		counts["differs"]++
@@ -85,6 +90,13 @@ func agree(t *testing.T, w, m *world, text string, counts map[string]int) {
 	if !failed {
 		checkEffects(t, w, text, st)
 	}
+}
+
+// sameError says whether two answers are the same error.
+func sameError(a, b string) bool {
+	_, a, _ = strings.Cut(a, "ERROR ")
+	_, b, _ = strings.Cut(b, "ERROR ")
+	return a == b
 }
 
 // checkEffects compares the effects of a statement that has just run with the locks that it took.
