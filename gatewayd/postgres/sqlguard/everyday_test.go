@@ -60,6 +60,7 @@ var everyday = []string{
 }
 
 func TestEverydayStatementsRun(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, worldMasks)
 	for _, text := range everyday {
 		w.reset(t)

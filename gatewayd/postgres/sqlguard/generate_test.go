@@ -70,7 +70,19 @@ func (g *generator) ident(name string) string {
 	return quoted
 }
 
+// soup is a mess of quotes, escapes and comments, which server and guard must end at the same byte.
+func (g *generator) soup() string {
+	var b strings.Builder
+	for range 2 + g.IntN(10) {
+		b.WriteString(g.one("'", "'", "''", `\`, `"`, "$$", "$a$", "$", "/*", "*/", "--", "\n", "\r", "E'", "e'", "U&'", `U&"`, "B'", "x'", " ", "a", "0", "1e", "0x", "$1", ".", "..", "::text", "||", "uescape", "\u00e9", "\u00a0", "_1", ";", "(", ")", ","))
+	}
+	return b.String()
+}
+
 func (g *generator) literal(kind string) string {
+	if g.chance(4) {
+		return g.soup()
+	}
 	switch kind {
 	case "i":
 		return g.one("0", "1", "2", "10", "4711", "-1", "0007")

@@ -109,6 +109,7 @@ func (w *world) failure(err error) string {
 
 // TestEverydayAnswersAsDirect sends testdata/everyday.sql.
 func TestEverydayAnswersAsDirect(t *testing.T) {
+	t.Parallel()
 	lines := corpus(t, "everyday.sql")
 	if len(lines) < 150 {
 		t.Fatalf("only %d everyday statements", len(lines))

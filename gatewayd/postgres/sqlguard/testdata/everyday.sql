@@ -224,6 +224,9 @@ set time zone 'Europe/Berlin' ;; show timezone
 set datestyle to iso, mdy ;; show datestyle
 set search_path = other ;; select * from customers
 set search_path to app, public ;; select count(*) from customers
+create temp table orders (id int) ;; select * from orders ;; set search_path = app, pg_temp ;; select count(*) from orders
+set search_path = pg_temp, app ;; create table fresh_t (a int) ;; select * from fresh_t ;; select * from pg_temp.fresh_t
+select id from orders o where ctid is not null and exists (table customers)
 set search_path = "$user", app ;; select count(*) from orders
 set constraints all deferred ;; select 1
 set names 'UTF8' ;; show client_encoding
