@@ -47,6 +47,7 @@ func (w *world) enter(t *testing.T, sequence string) {
 
 // TestEvasionsLeakDirectly proves of each evasion that it shows a canary where nothing is masked.
 func TestEvasionsLeakDirectly(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	for _, line := range corpus(t, "evasions.sql") {
 		if strings.HasPrefix(line, "!") {
@@ -66,6 +67,7 @@ func TestEvasionsLeakDirectly(t *testing.T) {
 // TestEvasionsShowNothing sends them through the guard. After a text that is
 // refused the rest of its sequence is sent all the same: a client would go on.
 func TestEvasionsShowNothing(t *testing.T) {
+	t.Parallel()
 	lines := corpus(t, "evasions.sql")
 	if len(lines) < 300 {
 		t.Fatalf("only %d evasions", len(lines))

@@ -89,6 +89,7 @@ var evasions = []string{
 }
 
 func TestEvasionsShowNoMaskedValue(t *testing.T) {
+	t.Parallel()
 	if len(evasions) < 150 {
 		t.Fatalf("only %d evasions", len(evasions))
 	}

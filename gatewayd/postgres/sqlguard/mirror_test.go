@@ -61,7 +61,7 @@ func (w *world) answer(text string) string {
 		tag, err := w.conn.CopyTo(context.Background(), &out, text)
 		lines := strings.Split(out.String(), "\n")
 		slices.Sort(lines)
-		return strings.Join(lines, "\n") + tag.String() + errorCode(err)
+		return strings.Join(lines, "\n") + tag.String() + w.failure(err)
 	}
 	results := w.conn.Exec(context.Background(), text)
 	var all strings.Builder
@@ -90,12 +90,15 @@ func (w *world) answer(text string) string {
 		tag, _ := r.Close()
 		fmt.Fprintf(&all, "\n%s\n%s\n", strings.Join(rows, "\n"), tag)
 	}
-	return all.String() + errorCode(results.Close())
+	return all.String() + w.failure(results.Close())
 }
 
-func errorCode(err error) string {
+// failure is an error as an answer shows it; where it points to is kept.
+func (w *world) failure(err error) string {
 	var pg *pgconn.PgError
+	w.position = 0
 	if asPgError(err, &pg) {
+		w.position = int(pg.Position)
 		return "ERROR " + pg.Code + " " + pg.Message
 	}
 	if err != nil {
@@ -106,6 +109,7 @@ func errorCode(err error) string {
 
 // TestEverydayAnswersAsDirect sends testdata/everyday.sql.
 func TestEverydayAnswersAsDirect(t *testing.T) {
+	t.Parallel()
 	lines := corpus(t, "everyday.sql")
 	if len(lines) < 150 {
 		t.Fatalf("only %d everyday statements", len(lines))

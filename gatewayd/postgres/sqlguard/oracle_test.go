@@ -19,6 +19,7 @@ var otherValues = []string{
 
 // TestOraclesTellNothing sends testdata/oracles.sql, and proves of each question that it is one.
 func TestOraclesTellNothing(t *testing.T) {
+	t.Parallel()
 	one, two := newWorld(t, worldMasks), newWorld(t, worldMasks)
 	for _, text := range append(otherValues, `vacuum full analyze`) {
 		if _, _, err := two.exec(text); err != nil {

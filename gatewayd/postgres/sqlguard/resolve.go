@@ -69,7 +69,6 @@ func (a *analysis) withQueries(w *pg.WithClause, body func()) {
 		if len(cte.Aliascolnames) > 0 {
 			a.facts.aliasColumns = true
 		}
-		a.facts.aliases[cte.Ctename]++
 		children(cte, a.visitBelow)
 		scope[cte.Ctename] = true
 	}
@@ -91,7 +90,7 @@ func (a *analysis) resolve(r *pg.RangeVar) (target, bool) {
 	if r.Schemaname != "" {
 		return a.resolveIn(r.Schemaname, r.Relname)
 	}
-	if a.temp[r.Relname] {
+	if a.temp[r.Relname] && !slices.Contains(a.path, "pg_temp") {
 		return target{schema: "pg_temp", name: r.Relname, temp: true}, true
 	}
 	if systemCatalogs[r.Relname] && !slices.Contains(a.path, "pg_catalog") {
@@ -99,7 +98,8 @@ func (a *analysis) resolve(r *pg.RangeVar) (target, bool) {
 	}
 	for _, schema := range a.path {
 		switch {
-		case schema == "pg_catalog" && systemCatalogs[r.Relname],
+		case schema == "pg_temp" && a.temp[r.Relname],
+			schema == "pg_catalog" && systemCatalogs[r.Relname],
 			schema == "information_schema" && allowedInformationSchema(r.Relname),
 			a.g.catalog.Relation(schema, r.Relname) != nil:
 			return a.resolveIn(schema, r.Relname)
@@ -160,12 +160,14 @@ func (a *analysis) resolveNew(r *pg.RangeVar) (target, bool) {
 		}
 		return target{schema: "pg_temp", name: r.Relname, temp: true}, true
 	case schema == "":
-		i := slices.IndexFunc(a.path, func(s string) bool { return a.g.catalog.schemas[s] })
+		i := slices.IndexFunc(a.path, func(s string) bool { return s == "pg_temp" || a.g.catalog.schemas[s] })
 		if i < 0 {
 			a.refuse("unknown_relation", "no schema of the search path exists to create %q in; write it as schema.name", r.Relname)
 			return target{}, false
 		}
-		schema = a.path[i]
+		if schema = a.path[i]; schema == "pg_temp" {
+			return target{schema: schema, name: r.Relname, temp: true}, true
+		}
 	case strings.HasPrefix(schema, "pg_") || schema == "information_schema":
 		a.refuse("system_catalog", "nothing may be created in schema %s", schema)
 		return target{}, false

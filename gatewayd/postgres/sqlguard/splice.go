@@ -15,7 +15,8 @@ func (a *analysis) splice(u *use) {
 		if u.masked != nil {
 			a.kept[u.start] = true
 		}
-		if !u.qualified {
+		// A name that is written plainly stays; nobody needs to know how the server reads any other.
+		if !u.qualified || a.text[u.start:u.end] != u.schema+"."+u.name || !plainName(u.schema) || !plainName(u.name) {
 			a.edits = append(a.edits, edit{start: u.start, end: u.end, text: quoteQualified(u.schema, u.name), names: true})
 		}
 		return
@@ -25,6 +26,16 @@ func (a *analysis) splice(u *use) {
 		text += " as " + quoteIdent(u.alias)
 	}
 	a.edits = append(a.edits, edit{start: u.from, end: u.to, text: text, reads: u.masked.reads()})
+}
+
+// plainName says whether an identifier means itself without quotes.
+func plainName(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c != '_' && (c < 'a' || c > 'z') && (i == 0 || c < '0' || c > '9') {
+			return false
+		}
+	}
+	return s != "" && len(s) < 63
 }
 
 // qualifyColumns drops the schema from schema.table.column where the table

@@ -110,6 +110,9 @@ func (a *analysis) writeStarsOut(level *selectLevel) bool {
 
 // starPlace finds a star of n parts: *, c.*, app.customers.*.
 func (a *analysis) starPlace(at, n int) (start, end int, ok bool) {
+	if at < 0 {
+		return 0, 0, false
+	}
 	l := lexer{s: a.text, at: at}
 	if n > 1 {
 		if end, ok = nameEnd(a.text, at, n-1); !ok {

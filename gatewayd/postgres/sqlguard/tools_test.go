@@ -8,6 +8,7 @@ import (
 // TestToolsAnswerAsDirect sends testdata/tools.sql: what reads masked tables is
 // compared with the mirror, everything else with another session of the same database.
 func TestToolsAnswerAsDirect(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, worldMasks)
 	mirror, sibling := newMirror(t, w), w.sibling(t)
 	for _, line := range corpus(t, "tools.sql") {

@@ -98,6 +98,8 @@ type world struct {
 	notices []string
 	scope   Scope
 	masks   []Mask
+	// position is where the last error of answer pointed to, 0 for nowhere.
+	position int
 }
 
 func newWorld(t testing.TB, masks []Mask) *world {
