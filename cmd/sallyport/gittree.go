@@ -31,7 +31,7 @@ type gitObjects struct {
 	in     io.WriteCloser
 	out    *bufio.Reader
 	broken error             // why nothing can be read any more
-	small  map[string][]byte // what was read, up to smallObject each, since two trees share most
+	small  map[string][]byte // what was read, by kind and id, up to smallObject each: two trees share most
 }
 
 const (
@@ -72,12 +72,12 @@ func (o *gitObjects) start() error {
 	return nil
 }
 
-// read reads a blob or tree. After an error that leaves the stream in doubt nothing
-// is read any more.
+// read reads a blob or tree. After an answer that is not understood nothing is read
+// any more.
 func (o *gitObjects) read(kind, id string) ([]byte, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if b, ok := o.small[id]; ok {
+	if b, ok := o.small[kind+id]; ok {
 		return b, nil
 	}
 	if err := o.ready(); err != nil {
@@ -88,11 +88,22 @@ func (o *gitObjects) read(kind, id string) ([]byte, error) {
 	if err == nil {
 		b, err = o.answer(kind, id)
 	}
-	if err != nil {
-		o.broken = fmt.Errorf("git cat-file: object %s: %w", id, err)
-		return nil, o.broken
+	return b, o.judge(id, err)
+}
+
+// errUnusable is an object that cannot be had, while git goes on answering.
+var errUnusable = errors.New("it cannot be used")
+
+// judge names the object of an error, and gives git up unless it goes on answering.
+func (o *gitObjects) judge(id string, err error) error {
+	if err == nil {
+		return nil
 	}
-	return b, nil
+	err = fmt.Errorf("git cat-file: object %s: %w", id, err)
+	if !errors.Is(err, errUnusable) {
+		o.broken = err
+	}
+	return err
 }
 
 func (o *gitObjects) ready() error {
@@ -109,12 +120,21 @@ func (o *gitObjects) answer(kind, id string) ([]byte, error) {
 		return nil, err
 	}
 	fields := strings.Fields(head)
-	if len(fields) != 3 || fields[0] != id || fields[1] != kind {
-		return nil, fmt.Errorf("it is not there, or no %s", kind)
+	if len(fields) == 2 && fields[0] == id && fields[1] == "missing" {
+		return nil, fmt.Errorf("%w: it is not there", errUnusable)
 	}
-	size, err := strconv.Atoi(fields[2])
-	if err != nil || size < 0 || size > maxObject {
-		return nil, fmt.Errorf("its size is not below %d bytes", maxObject)
+	if len(fields) != 3 || fields[0] != id {
+		return nil, errors.New("the answer is not understood")
+	}
+	size, err := strconv.ParseInt(fields[2], 10, 64)
+	if err != nil || size < 0 {
+		return nil, errors.New("the answer has no size")
+	}
+	if fields[1] != kind || size > maxObject {
+		if _, err := io.CopyN(io.Discard, o.out, size+1); err != nil {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%w: it is no %s of at most %d bytes", errUnusable, kind, maxObject)
 	}
 	b := make([]byte, size+1)
 	if _, err := io.ReadFull(o.out, b); err != nil {
@@ -122,7 +142,7 @@ func (o *gitObjects) answer(kind, id string) ([]byte, error) {
 	}
 	b = b[:size:size]
 	if size <= smallObject {
-		o.small[id] = b
+		o.small[kind+id] = b
 	}
 	return b, nil
 }
@@ -156,9 +176,9 @@ func (o *gitObjects) preload(ctx context.Context, id string) error {
 		return <-written // git says nothing to an empty line but that it is not there
 	}
 	for i, id := range ids {
-		if _, err := o.answer(kinds[i], id); err != nil {
-			o.broken = fmt.Errorf("git cat-file: object %s: %w", id, err)
-			return o.broken
+		_, err := o.answer(kinds[i], id)
+		if err = o.judge(id, err); o.broken != nil {
+			return err
 		}
 	}
 	return <-written

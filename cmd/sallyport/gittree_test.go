@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -67,25 +66,46 @@ func TestGitTree(t *testing.T) {
 	}
 }
 
-// An object that is not there ends the reading: a stream in doubt is not read on.
-func TestGitObjectsStopInDoubt(t *testing.T) {
+// What cannot be read is an error of its own, and nothing else becomes unreadable by it:
+// one huge file in a pull request must not make the base look broken.
+func TestGitObjectsGoOn(t *testing.T) {
 	peers.IsolateEnv(t)
 	git, err := peers.Git(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	if out, err := git.Run(context.Background(), dir, "init", "--quiet"); err != nil {
-		t.Fatal(err, out)
-	}
-	objects := newGitObjects(t.Context(), &workTree{dir: dir})
-	for range 2 {
-		if b, err := objects.read("blob", "0123456789012345678901234567890123456789"); err == nil {
-			t.Errorf("read %q", b)
+	put(t, filepath.Join(dir, "reviews/huge"), make([]byte, maxObject+1))
+	put(t, filepath.Join(dir, "reviews/small"), []byte("small"))
+	for _, args := range [][]string{{"init", "--quiet", "--initial-branch=main"}, {"add", "--all"}, {"commit", "--quiet", "-m", "x"}} {
+		if out, err := git.Run(t.Context(), dir, args...); err != nil {
+			t.Fatal(err, out)
 		}
 	}
+	objects := newGitObjects(t.Context(), &workTree{dir: dir})
+	if err := objects.preload(t.Context(), "HEAD"); err != nil {
+		t.Fatal(err)
+	}
+	clear(objects.small)
+	tree, err := objects.tree(t.Context(), "HEAD")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := fs.ReadFile(tree, "reviews/huge"); err == nil {
+		t.Errorf("read %d bytes", len(b))
+	}
+	const missing = "0123456789012345678901234567890123456789"
+	if b, err := objects.read("blob", missing); err == nil {
+		t.Errorf("read %q", b)
+	}
+	if b, err := objects.read("blob", tree.root); err == nil {
+		t.Errorf("a tree reads as %q", b)
+	}
+	if b, err := fs.ReadFile(tree, "reviews/small"); err != nil || string(b) != "small" {
+		t.Errorf("%q, %v", b, err)
+	}
 	objects.close()
-	if _, err := objects.read("blob", "0123456789012345678901234567890123456789"); err == nil {
+	if _, err := objects.read("blob", missing); err == nil {
 		t.Error("read after close")
 	}
 }
