@@ -27,7 +27,7 @@ type proposal struct {
 	repo   *accessRepo
 	merged *snapshot
 	before *reviews.Tree // what is in force
-	after  *reviews.Tree // merged, with the connections, principals and reviews of this change
+	after  *reviews.Tree // merged, with the connections, principals and reviews of this change, and without other reviews
 	rules  *reviews.Tree // after, with its policies too
 	all    *reviews.Tree // after, with its trust root, settings and policies too
 	paths  []string      // the documents it changes, sorted
@@ -44,7 +44,7 @@ type proposal struct {
 type proposals struct {
 	repo   *accessRepo
 	merged *snapshot
-	files  fstest.MapFS // of the merged commit
+	files  fstest.MapFS // of the merged commit, without its reviews
 	before *reviews.Tree
 	cache  *reviews.Cache
 	now    time.Time
@@ -55,8 +55,13 @@ func openProposals(ctx context.Context, repo *accessRepo, now time.Time) (*propo
 	if err != nil {
 		return nil, err
 	}
-	s := &proposals{repo: repo, merged: merged, files: merged.files.(fstest.MapFS), cache: reviews.NewCache(), now: now}
-	s.before, err = reviews.Load(s.files, reviews.LoadOptions{Now: now, Cache: s.cache})
+	s := &proposals{repo: repo, merged: merged, files: fstest.MapFS{}, cache: reviews.NewCache(), now: now}
+	for path, f := range merged.files.(*treeFS).files {
+		if !strings.HasPrefix(path, "reviews/") {
+			s.files[path] = f
+		}
+	}
+	s.before, err = reviews.Load(merged.files, reviews.LoadOptions{Now: now, Cache: s.cache})
 	if s.before == nil || s.before.Root == nil {
 		return nil, fmt.Errorf("the access repo at %s is not usable: %w", merged.ref, err)
 	}
@@ -212,7 +217,11 @@ func control(path string) bool {
 // judge loads what would be there after a merge, in three steps: what is granted
 // under the merged rules, the policies under the merged settings, and the rest.
 func (s *proposals) judge(p *proposal, changed []string, head fstest.MapFS) error {
-	files, rules, all := maps.Clone(s.files), maps.Clone(s.files), maps.Clone(s.files)
+	base := maps.Clone(s.files)
+	for _, path := range changed {
+		s.bring(base, signedDocument(path))
+	}
+	files, rules, all := maps.Clone(base), maps.Clone(base), maps.Clone(base)
 	documents := make(map[string]bool)
 	controls := false
 	for _, path := range changed {
@@ -251,6 +260,16 @@ func (s *proposals) judge(p *proposal, changed []string, head fstest.MapFS) erro
 		return errors.New("the merged trust root cannot be read")
 	}
 	return nil
+}
+
+// bring adds a merged document and its signatures to files.
+func (s *proposals) bring(files fstest.MapFS, document string) {
+	merged := s.merged.files.(*treeFS)
+	for _, path := range append(below(merged, document+".sigs"), document) {
+		if f := merged.files[path]; f != nil {
+			files[path] = f
+		}
+	}
 }
 
 // source are the bytes of a document that is in force, nil when it is not.
@@ -312,7 +331,7 @@ func overlay(files fstest.MapFS, path string, f *fstest.MapFile) {
 // load keeps what lacks approvals, and lists it. The error of a tree that grants
 // nothing is in its problems.
 func (s *proposals) load(files fstest.MapFS) *reviews.Tree {
-	tree, _ := reviews.Load(files, reviews.LoadOptions{Now: s.now, Approvals: reviews.ReportApprovals, Cache: s.cache})
+	tree, _ := reviews.Load(newTreeFS(files), reviews.LoadOptions{Now: s.now, Approvals: reviews.ReportApprovals, Cache: s.cache})
 	return tree
 }
 
@@ -424,7 +443,7 @@ func (p *proposal) riskOfPrincipal(path string) string {
 	for _, tree := range []*reviews.Tree{p.before, p.after} {
 		for _, r := range tree.Reviews {
 			if reviews.PathOf(reviews.KindPrincipal, r.Spec.Subject) == path {
-				highest = higher(highest, labelOf(tree.Connections[r.Spec.Connection]))
+				highest = higher(highest, higher(labelOf(p.before.Connections[r.Spec.Connection]), labelOf(p.after.Connections[r.Spec.Connection])))
 			}
 		}
 	}

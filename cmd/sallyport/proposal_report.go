@@ -393,7 +393,7 @@ func (p *proposal) aboutConnection(d *documentReport) {
 	name := documentName(d.Path)
 	before, after := p.before.Connections[name], p.after.Connections[name]
 	used := 0
-	for _, r := range p.after.Reviews {
+	for _, r := range p.before.Reviews {
 		if r.Spec.Connection == name {
 			used++
 		}
@@ -410,7 +410,7 @@ func (p *proposal) aboutConnection(d *documentReport) {
 	}
 	t := c.Spec.Target
 	d.fact("where", fmt.Sprintf("%s on %s:%d as role %s, tls %s", t.Database, t.Host, t.Port, t.User, t.TLS))
-	d.fact("reviews", count(used, "review")+" on it")
+	d.fact("reviews", count(used, "review")+" on it in force")
 	var old, now any
 	if before != nil {
 		old = before.Spec
@@ -508,18 +508,21 @@ func (p *proposal) elsewhere(ctx context.Context, policy *policies.Policy) ([]ch
 		}
 	}
 	for _, name := range sortedKeys(p.before.Reviews) {
-		review, after := p.before.Reviews[name], p.rules.Reviews[name]
+		review := p.before.Reviews[name]
 		connection := review.Spec.Connection
-		if slices.Contains(p.paths, review.Source.Path) || !everything && !touched[connection] || after == nil {
+		if slices.Contains(p.paths, review.Source.Path) || !everything && !touched[connection] || len(review.Spec.Examples) == 0 {
 			continue
 		}
 		was, _, err := runExamples(ctx, old, p.before.Connections[connection], review)
 		if err != nil {
 			return nil, err
 		}
-		is, untested, err := runExamples(ctx, policy, p.rules.Connections[connection], after)
-		if err != nil {
-			return nil, err
+		var is []testOutcome
+		untested := "the connection would be closed"
+		if after := p.rules.Connections[connection]; after != nil {
+			if is, untested, err = runExamples(ctx, policy, after, review); err != nil {
+				return nil, err
+			}
 		}
 		for i, o := range was {
 			got := "cannot run: " + untested

@@ -169,11 +169,7 @@ func openYourself(p *proposed, base string) string {
 // sidecarsOf are the paths of a document's signatures in a commit's files.
 func sidecarsOf(s *snapshot, document string) map[string][]byte {
 	gone := make(map[string][]byte)
-	list, err := filesBelow(s.files, document+".sigs")
-	if err != nil {
-		return gone // there are none
-	}
-	for _, path := range list {
+	for _, path := range below(s.files, document+".sigs") {
 		gone[path] = nil
 	}
 	return gone

@@ -165,7 +165,7 @@ func (r *accessRepo) read(ctx context.Context, ref, commit string) (*snapshot, e
 	if err != nil {
 		return nil, err
 	}
-	return &snapshot{ref: ref, commit: commit, files: files}, nil
+	return &snapshot{ref: ref, commit: commit, files: newTreeFS(files)}, nil
 }
 
 // files reads some folders of a commit from git's objects.
@@ -191,16 +191,16 @@ func (w *workTree) files(ctx context.Context, commit string, folders ...string) 
 	return files, w.eachBlob(ctx, blobs, func(i int, b []byte) { files[paths[i]].Data = b })
 }
 
-// filesBelow are the paths of the files in a folder and below it, sorted.
-func filesBelow(files fs.FS, folder string) ([]string, error) {
+// below are the paths of the files in a folder and below it; none when there is no such folder.
+func below(files fs.FS, folder string) []string {
 	var paths []string
-	err := fs.WalkDir(files, folder, func(path string, d fs.DirEntry, err error) error {
+	_ = fs.WalkDir(files, folder, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
 			paths = append(paths, path)
 		}
 		return err
 	})
-	return paths, err
+	return paths
 }
 
 // modeOf turns git's mode into one that the strict loader judges: anything but a
