@@ -290,9 +290,7 @@ func (s *proposals) find(ctx context.Context, arg string) (p *proposal, only str
 		return nil, "", err
 	}
 	for _, name := range []string{arg, reviews.RequestBranch(arg)} {
-		if b, found, err := s.branchNamed(ctx, branches, name); err != nil {
-			return nil, "", err
-		} else if found {
+		if b, found := branchNamed(branches, name); found {
 			p, err = s.must(ctx, b, arg)
 			return p, "", err
 		}
@@ -387,13 +385,13 @@ func (s *proposals) current(ctx context.Context, path, arg string) (branch, erro
 
 // branchNamed finds a branch by its name, with or without the remote's. Without
 // it, the remote's is meant where there are two that differ.
-func (s *proposals) branchNamed(ctx context.Context, branches []branch, name string) (branch, bool, error) {
+func branchNamed(branches []branch, name string) (branch, bool) {
 	for _, b := range branches { // those of the remote come first
 		if b.ref == name || b.name == name {
-			return b, true, nil
+			return b, true
 		}
 	}
-	return branch{}, false, nil
+	return branch{}, false
 }
 
 // pull fetches the head of a pull request, under the names that GitHub, Gitea and GitLab give it.
