@@ -517,7 +517,7 @@ func (p *proposal) elsewhere(ctx context.Context, policy *policies.Policy) ([]ch
 		if err != nil {
 			return nil, err
 		}
-		var is []testOutcome
+		var is []ci.Outcome
 		untested := "the connection would be closed"
 		if after := p.rules.Connections[connection]; after != nil {
 			if is, untested, err = runExamples(ctx, policy, after, review); err != nil {
