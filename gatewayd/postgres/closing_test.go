@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -104,12 +105,30 @@ func TestATargetThatHangs(t *testing.T) {
 			return err
 		},
 		"while it takes data": func(t *testing.T, w *world, c *pgconn.PgConn, hang func()) error {
-			once := sync.OnceFunc(hang)
-			_, err := c.CopyFrom(t.Context(), readerFunc(func(b []byte) (int, error) {
-				once()
-				return copy(b, strings.Repeat("1\t1\tx\n", 1000)), nil
-			}), "copy app.orders from stdin")
-			return err
+			r := w.raw() // pgconn forgets a FATAL that comes while it sends
+			r.send(query("copy app.orders from stdin"))
+			r.until('G')
+			go func() {
+				for data := message('d', bytes.Repeat([]byte("1\t1\tx\n"), 1000)); ; {
+					if _, err := r.conn.Write(data); err != nil {
+						return
+					}
+				}
+			}()
+			hang()
+			for {
+				f, err := r.in.next()
+				if err != nil {
+					return err
+				}
+				if f.kind == 'E' {
+					m, err := parseError(f.body())
+					if err != nil {
+						return err
+					}
+					return &pgconn.PgError{Severity: m.Severity, Code: m.Code, Message: m.Message}
+				}
+			}
 		},
 		"and a client that takes nothing": func(t *testing.T, w *world, c *pgconn.PgConn, hang func()) error {
 			if err := c.Exec(t.Context(), "select repeat('x', 1000) from generate_series(1, 1000000)").Close; err == nil {
@@ -140,7 +159,11 @@ func TestATargetThatHangs(t *testing.T) {
 			if err != nil {
 				sqlstate(t, err, "57P01")
 			}
-			until(t, "the session has ended", func() bool { return w.ended() == 1 })
+			sessions := 1
+			if name == "while it takes data" {
+				sessions = 2
+			}
+			until(t, "the session has ended", func() bool { return w.ended() == sessions })
 			if took := time.Since(cut); took > endTimeout+2*time.Second {
 				t.Errorf("the session ended after %s", took)
 			}

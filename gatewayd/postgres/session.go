@@ -108,13 +108,15 @@ func (s *session) run() {
 		s.mu.Unlock()
 		s.interrupt()
 	}()
+	var keeper sync.WaitGroup
 	err := s.guarded(s.login)
 	if err == nil {
-		go s.keepTime()
+		keeper.Go(s.keepTime)
 		err = s.guarded(s.serve)
 	}
 	stop()
 	s.finish(err, relayed)
+	keeper.Wait()
 }
 
 // guarded turns a panic into an error: one session cannot end another.
@@ -196,6 +198,10 @@ func (s *session) endBackend(deadline time.Time) error {
 // partWith closes a client's connection. What the client still sends is read for
 // a moment: a connection closed with unread bytes is reset, and its last words may be lost.
 func partWith(conn net.Conn) {
+	if secured, ok := conn.(*tls.Conn); ok { // whose farewell has a deadline of its own, 5 s
+		stop := time.AfterFunc(goodbyeTimeout, func() { secured.NetConn().Close() })
+		defer stop.Stop()
+	}
 	conn.SetDeadline(time.Now().Add(goodbyeTimeout / 2))
 	if half, ok := conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 		io.Copy(io.Discard, conn)
