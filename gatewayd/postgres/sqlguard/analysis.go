@@ -50,6 +50,7 @@ type facts struct {
 	star           bool // a star below the outermost select list
 	topStar        bool
 	natural        bool // NATURAL JOIN
+	joinAlias      bool // a join with an alias, whose whole row is that of several relations
 	aliasColumns   bool // an alias that renames columns
 	indirection    bool // (expression).field
 	setOperation   bool

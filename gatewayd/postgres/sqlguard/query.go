@@ -60,6 +60,7 @@ func (a *analysis) visit(m any) {
 		a.facts.natural = a.facts.natural || n.IsNatural
 		a.alias(n.Alias)
 		a.alias(n.JoinUsingAlias)
+		a.facts.joinAlias = a.facts.joinAlias || n.Alias != nil
 		for _, name := range stringsOf(n.UsingClause) {
 			a.facts.columns = append(a.facts.columns, columnRef{names: []string{name}, location: -1})
 		}

@@ -64,8 +64,9 @@ func (a *analysis) returnColumn(u *use, ref *pg.ColumnRef, named bool) {
 	if !ok {
 		return
 	}
-	if named {
-		text += " as " + quoteIdent(last)
+	text += " as " + quoteIdent(last)
+	if !named {
+		text = "(select " + text + ")" // an expression around it takes its name from the column
 	}
 	a.facts.writtenOut[int(ref.Location)] = true
 	a.edits = append(a.edits, edit{start: int(ref.Location), end: end, text: text})

@@ -9,7 +9,7 @@ import (
 )
 
 // splice replaces one relation name: by its qualified name, or by the
-// sub-select that masks it where the statement reads it.
+// sub-select that masks it where the statement reads a masked column of it.
 func (a *analysis) splice(u *use) {
 	if u.masked == nil || !u.replaced {
 		if u.masked != nil {
@@ -19,6 +19,9 @@ func (a *analysis) splice(u *use) {
 		if !u.qualified || a.text[u.start:u.end] != u.schema+"."+u.name || !plainName(u.schema) || !plainName(u.name) {
 			a.edits = append(a.edits, edit{start: u.start, end: u.end, text: quoteQualified(u.schema, u.name), names: true})
 		}
+		return
+	}
+	if a.unmaskedRead(u) {
 		return
 	}
 	text := u.masked.sub(u)

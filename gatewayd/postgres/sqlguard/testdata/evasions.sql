@@ -261,6 +261,22 @@ with x as (insert into scratch (id, v) select id, ssn from customers returning v
 with x as (update orders set note = c.ssn from customers c returning c.ssn) select * from x
 ! with x as (delete from customers where id = 77 or id = 1 returning ssn) select * from x
 with x as (update customers set name = name returning *) select * from x
+select j from (customers c join orders o on true) as j
+select row_to_json(j) from (customers c join orders o on c.id = o.customer) as j
+select j.to_json from (customers c join orders o on true) as j
+select (j).ssn from (customers c join orders o on true) as j
+select j.row_to_json, j.total from (customers join orders on customers.id = customer) j
+select c.id from (customers c join orders o on to_json(c)::text = 'x' or c.id = o.customer) where to_json(c)::text::int = 1
+select id from customers c order by c::text::int
+select id from customers group by id, customers having max(customers::text)::int = 1
+select id from customers where (select customers)::text::int = 1
+select id from customers where row(customers.*)::text::int = 1
+select x.s from customers c, lateral (select c.ssn as s) x
+select x.s from customers c cross join lateral (values (c.ssn)) x(s)
+select x.k from customers c, lateral jsonb_each_text(to_jsonb(c)) x(k, v) where v::int = 1
+select x.v from customers c, lateral jsonb_each_text(row_to_json(c)::jsonb) x(k, v)
+select u.* from customers c, unnest(c.tags) u
+update orders set note = (select to_json(c)->>'ssn' from customers c where c.id = 1) returning note
 -- Views, materialized views, partitions, inheritance.
 select * from customer_view
 select email from customer_view

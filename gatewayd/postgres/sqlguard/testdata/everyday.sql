@@ -179,6 +179,7 @@ update orders o set note = c.name from customers c where c.id = o.customer retur
 update customers set country = 'de' where id = 1 returning *
 update customers set name = upper(name), country = coalesce(country, 'x') where id = 1 returning id, name, email as mail
 update customers set email = 'x@example.test' where id = 2 returning id
+update customers set country = 'x' where id = 2 returning email collate "C", ssn::text, tags[1], upper(email), coalesce(ssn, '-')
 update customers c set country = x.country from (values (1, 'fr')) x(id, country) where c.id = x.id returning c.id, c.country, c.email
 update customers set (name, country) = ('Z', 'zz') where id = 2 returning customers.*
 update app.customers set country = 'es' where app.customers.id = 1
