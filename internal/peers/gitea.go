@@ -210,7 +210,8 @@ func linkTree(from, to string) error {
 	return errors.Join(err, copied.Close())
 }
 
-// giteaSettings is app.ini: SQLite, nothing that talks to others, and everything done at once.
+// giteaSettings is app.ini: SQLite, nothing that talks to others, everything done at once, and pages smaller than the usual 50, so that
+// whoever takes 50 for granted is found out.
 const giteaSettings = `APP_NAME = test
 RUN_MODE = prod
 RUN_USER = %[1]s
@@ -241,6 +242,8 @@ DISABLE_REGISTRATION = true
 PROVIDER = memory
 [queue]
 TYPE = channel
+[api]
+MAX_RESPONSE_ITEMS = 20
 [indexer]
 ISSUE_INDEXER_TYPE = db
 [cron]

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -26,15 +27,23 @@ type gitea struct {
 	root  *url.URL
 	repo  Repo
 	calls *http.Client
+
+	mu   sync.Mutex
+	size int // of a page; 0 until asked for
 }
 
-// giteaPage is the most that Gitea gives on a page as it is set up by default.
+// giteaPage is the most that is asked for on a page; a server may be set up to give less.
 const giteaPage = 50
 
 func newGitea(web *url.URL, repo Repo, token Token) *gitea {
 	root := web.JoinPath("api", "v1")
-	return &gitea{api: root.JoinPath("repos", repo.Owner, repo.Name), root: root, repo: repo, calls: newTransport(root, "token", token).client()}
+	calls := newTransport(root, "token", token)
+	calls.nulls = true
+	return &gitea{api: root.JoinPath("repos", repo.Owner, repo.Name), root: root, repo: repo, calls: calls.client()}
 }
+
+// errNull is an answer of null, which is none, save for one list.
+var errNull = errors.New("the forge's answer is not what was asked for: null")
 
 // ask does one request. into may be nil.
 func (g *gitea) ask(ctx context.Context, method string, at *url.URL, body, into any) (http.Header, error) {
@@ -63,6 +72,9 @@ func (g *gitea) ask(ctx context.Context, method string, at *url.URL, body, into 
 	if err != nil || into == nil {
 		return response.Header, err
 	}
+	if isNull(text) {
+		return nil, errNull
+	}
 	if err := json.Unmarshal(text, into); err != nil {
 		return nil, fmt.Errorf("the forge's answer is not what was asked for: %w", err)
 	}
@@ -74,30 +86,50 @@ func (g *gitea) get(ctx context.Context, into any, path ...string) error {
 	return err
 }
 
-// giteaList asks for one page. Gitea may give fewer entries than asked for, so the end is where it says it is: at the total count,
-// or where there is no further link; or at an empty page.
+// pageSize is how many entries the server puts on a page. Without it the end of a list cannot be told: Gitea counts reviews that it then
+// leaves out, as unsent ones of others, so a short page is not the last.
+func (g *gitea) pageSize(ctx context.Context) (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.size != 0 {
+		return g.size, nil
+	}
+	var settings struct {
+		Max int `json:"max_response_items"`
+	}
+	if _, err := g.ask(ctx, http.MethodGet, g.root.JoinPath("settings", "api"), nil, &settings); err != nil {
+		return 0, fmt.Errorf("the forge's page size: %w", err)
+	}
+	if settings.Max <= 0 {
+		return 0, errors.New("the forge does not tell its page size")
+	}
+	g.size = min(settings.Max, giteaPage)
+	return g.size, nil
+}
+
+// giteaList asks for one page. There are more when the count says so, when a link does, or, without a count, when the page is full.
 func giteaList[T any](ctx context.Context, g *gitea, page int, query url.Values, path ...string) ([]T, bool, error) {
+	size, err := g.pageSize(ctx)
+	if err != nil {
+		return nil, false, err
+	}
 	at := g.api.JoinPath(path...)
 	if query == nil {
 		query = url.Values{}
 	}
 	query.Set("page", strconv.Itoa(page))
-	query.Set("limit", strconv.Itoa(giteaPage))
+	query.Set("limit", strconv.Itoa(size))
 	at.RawQuery = query.Encode()
 	var got []T
 	header, err := g.ask(ctx, http.MethodGet, at, nil, &got)
 	if err != nil {
 		return nil, false, err
 	}
-	more := len(got) >= giteaPage || strings.Contains(header.Get("Link"), `rel="next"`)
+	more := len(got) >= size
 	if total, err := strconv.Atoi(header.Get("X-Total-Count")); err == nil {
-		// A smaller page than asked for is the forge's own limit, or the end; only an empty one is surely the end.
-		more = more || page*giteaPage < total || page == 1 && len(got) < total
-		if page == 1 && len(got) == 0 && total > 0 {
-			return nil, false, fmt.Errorf("the forge counts %d entries and gives none", total)
-		}
+		more = page*size < total
 	}
-	return got, more && len(got) > 0, nil
+	return got, more || strings.Contains(header.Get("Link"), `rel="next"`), nil
 }
 
 type giteaUser struct {
@@ -320,7 +352,12 @@ func (g *gitea) pushers(ctx context.Context, p *PullRequest) ([]User, bool, erro
 		User *giteaUser `json:"user"`
 	}
 	events, err := collect(func(page int) ([]event, bool, error) {
-		return giteaList[event](ctx, g, page, nil, "issues", strconv.Itoa(p.Number), "timeline")
+		// What Gitea counts here is the page itself, from which it has left out what is no event; an empty one is null.
+		got, _, err := giteaList[event](ctx, g, page, nil, "issues", strconv.Itoa(p.Number), "timeline")
+		if errors.Is(err, errNull) {
+			err = nil
+		}
+		return got, len(got) > 0, err
 	})
 	if err != nil {
 		return nil, false, err

@@ -535,7 +535,9 @@ func TestTokenStaysHome(t *testing.T) {
 		"as a state": func(w http.ResponseWriter, r *http.Request) {
 			json.NewEncoder(w).Encode([]object{{"id": r.Header.Get("Authorization")}})
 		},
-		"as a redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://"+token+"/", 302) },
+		"as a redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://"+token+"/", http.StatusFound)
+		},
 	} {
 		h.handle("GET pulls/7/reviews", answer)
 		_, err := h.client().Reviews(t.Context(), 7)
@@ -906,7 +908,13 @@ func FuzzReviews(f *testing.F) {
 		f.Add(string(text))
 	}
 	var answer string
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, answer) }))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/settings/api") {
+			io.WriteString(w, `{"max_response_items": 50}`)
+			return
+		}
+		io.WriteString(w, answer)
+	}))
 	f.Cleanup(server.Close)
 	var clients []*forge.Client
 	for _, kind := range []forge.Kind{forge.GitHub, forge.Gitea} {

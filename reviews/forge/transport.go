@@ -70,6 +70,7 @@ type transport struct {
 	host   url.URL // only Scheme and Host
 	scheme string  // of the Authorization header
 	token  Token
+	nulls  bool // a body of null is an answer, which go-github would take for an empty list
 	next   http.RoundTripper
 
 	mu     sync.Mutex
@@ -172,7 +173,7 @@ func (t *transport) judge(r *http.Request, got answer) (*http.Response, error) {
 		return nil, &Error{Status: got.status, Message: "the repository or the forge has moved, and a redirect is not followed: set the address to the new one"}
 	case got.status < 200 || got.status >= 300:
 		return nil, &Error{Status: got.status, Message: t.message(got.body)}
-	case !json.Valid(got.body) || bytes.Equal(bytes.TrimSpace(got.body), []byte("null")):
+	case !json.Valid(got.body) || isNull(got.body) && !t.nulls:
 		return nil, fmt.Errorf("the forge answers %d with what is no JSON, or null; is %s its address?", got.status, t.host.String())
 	}
 	t.remember(r, got)
@@ -187,6 +188,8 @@ func (t *transport) judge(r *http.Request, got answer) (*http.Response, error) {
 		Header: header, Body: io.NopCloser(bytes.NewReader(got.body)), ContentLength: int64(len(got.body)), Request: r,
 	}, nil
 }
+
+func isNull(body []byte) bool { return bytes.Equal(bytes.TrimSpace(body), []byte("null")) }
 
 func (t *transport) limited() time.Time {
 	t.mu.Lock()
