@@ -40,6 +40,8 @@ type BuildInput struct {
 	RootsBefore []RootSeen
 	// RootSeen is when sync first saw Tree's trust root. Default: Now.
 	RootSeen time.Time
+	// Taken is what sync saw for the first time since the release before.
+	Taken []Taken
 	// Cache remembers what did not change since the last Build. Optional.
 	Cache *Cache
 }
@@ -109,6 +111,7 @@ func envelopeOf(in BuildInput) Envelope {
 		Reviews:      map[string]int64{},
 		IssuedAt:     now,
 		ValidUntil:   now.Add(validFor),
+		Taken:        in.Taken,
 	}
 }
 

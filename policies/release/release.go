@@ -54,6 +54,17 @@ type Envelope struct {
 	Reviews      map[string]int64  `json:"reviews"`     // highest sequence ever seen per review name, deleted ones included
 	IssuedAt     time.Time         `json:"issuedAt"`
 	ValidUntil   time.Time         `json:"validUntil"`
+	// Taken is what sync saw for the first time since the release before. It is for
+	// a sync that lost its state, which finds it in the log of releases.
+	Taken []Taken `json:"taken,omitempty"`
+}
+
+// Taken says when sync first saw a commit, or the attestation whose file has
+// that sha256. With a commit it saw all that lead up to it on the first-parent line.
+type Taken struct {
+	Commit      string    `json:"commit,omitempty"`
+	Attestation string    `json:"attestation,omitempty"`
+	At          time.Time `json:"at"`
 }
 
 // Digest is the sha256 hex of the envelope's signed form.

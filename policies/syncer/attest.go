@@ -1,6 +1,7 @@
 package syncer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -21,41 +24,102 @@ import (
 // it could not attest.
 const attestEvery = 5 * time.Second
 
-// Attester lets sync take approvals in pull requests for approvals.
+// Attester lets sync take approvals in pull requests for approvals. The forge
+// is the one that the config in force names.
 type Attester struct {
-	Forge *forge.Client
-	Key   ssh.Signer // an attester key of the trust root
+	Token   forge.Token
+	Account int64      // whose token it is; 0 asks the forge
+	Key     ssh.Signer // an attester key of the trust root
 }
 
 // auditBranch is the branch that holds attestations and the log of releases.
 type auditBranch struct {
+	target Audit
 	mirror *gitrepo.Mirror
 	branch string
 	sign   ssh.Signer
-	tree   *gitrepo.Tree // nil before it was fetched, or when there is no such branch
+
+	mu   sync.Mutex
+	tree *gitrepo.Tree // nil before it was fetched, or when there is no such branch
 }
 
-func (s *Syncer) openAudit() error {
-	if s.opt.Audit.Remote == "" {
+// chooseAudit opens the audit branch that the options or the config of a commit
+// name. A config that cannot be read changes nothing.
+func (s *Syncer) chooseAudit(commit string) error {
+	target := s.opt.Audit
+	if target.FromConfig {
+		config := s.configAt(commit)
+		if config == nil {
+			return nil
+		}
+		target = Audit{Remote: config.Spec.Audit.Repository, Branch: config.Spec.Audit.Branch}
+		if target.Remote == "" || target.Remote == config.Spec.Repository {
+			target.Remote = s.opt.Remote // the same one, by the name under which it is reached from here
+		}
+	}
+	target.Branch = cmp.Or(target.Branch, "audit")
+	if target.Remote == "" || s.audit != nil && s.audit.target == target {
 		return nil
 	}
-	mirror, err := gitrepo.Open(filepath.Join(s.opt.StateDir, "audit.git"), s.opt.Audit.Remote, s.opt.Git)
+	if err := gitrepo.CheckBranch(target.Branch); err != nil {
+		return err
+	}
+	git := s.opt.Git
+	if !gitrepo.SameHost(target.Remote, s.opt.Remote) {
+		git.Token = "" // it is for the access repo
+	}
+	mirror, err := gitrepo.Open(filepath.Join(s.opt.StateDir, "audit-"+digest([]byte(target.Remote))[:12]+".git"), target.Remote, git)
 	if err != nil {
-		return err
+		return fmt.Errorf("audit: %w", err)
 	}
-	if err := gitrepo.CheckBranch(s.opt.Audit.Branch); err != nil {
-		return err
-	}
-	s.audit = &auditBranch{mirror: mirror, branch: s.opt.Audit.Branch, sign: s.opt.Signer}
-	if last := mirror.Last(s.opt.Audit.Branch); last != "" && mirror.Has(last) {
+	s.audit = &auditBranch{target: target, mirror: mirror, branch: target.Branch, sign: s.opt.Signer}
+	s.logged.use(s.audit)
+	if last := mirror.Last(target.Branch); last != "" && mirror.Has(last) {
 		return s.audit.show(last) // what is attested stays so while the remote is away
 	}
 	return nil
 }
 
+// configAt is the config of a commit, nil when there is none that can be read.
+func (s *Syncer) configAt(commit string) *reviews.Config {
+	tree, err := treeOf(s.mirror, commit)
+	if err != nil {
+		return nil
+	}
+	b, err := tree.ReadFile(reviews.ConfigPath)
+	if err != nil {
+		return nil
+	}
+	config, err := reviews.ParseConfig(reviews.ConfigPath, b)
+	if err != nil {
+		return nil
+	}
+	return config
+}
+
+// fromLog is what the log of releases tells an empty state. Without the log
+// everything counts as seen now, so it has to be read, if there is one.
+func (s *Syncer) fromLog(ctx context.Context, head string) (learned, error) {
+	if err := s.chooseAudit(head); err != nil { // nobody approved this config, but only what this sync signed is believed
+		return learned{}, err
+	}
+	if s.audit == nil {
+		return learned{}, nil
+	}
+	if err := s.audit.fetch(ctx); err != nil {
+		return learned{}, fmt.Errorf("the state is empty, and the log of releases, which says what was seen before, cannot be read: make %s reachable, or name another one with --audit: %w", s.audit.mirror.Remote(), err)
+	}
+	return s.learn(s.audit.files())
+}
+
 // files are those of the branch as last fetched, nil when there are none.
 func (a *auditBranch) files() fs.FS {
-	if a == nil || a.tree == nil {
+	if a == nil {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.tree == nil {
 		return nil // and not a nil *gitrepo.Tree
 	}
 	return a.tree
@@ -64,6 +128,8 @@ func (a *auditBranch) files() fs.FS {
 func (a *auditBranch) fetch(ctx context.Context) error {
 	fetched, err := a.mirror.Fetch(ctx, a.branch, "")
 	if errors.Is(err, gitrepo.ErrNoBranch) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
 		a.tree = nil
 		return nil
 	}
@@ -75,10 +141,13 @@ func (a *auditBranch) fetch(ctx context.Context) error {
 
 func (a *auditBranch) show(commit string) error {
 	tree, err := treeOf(a.mirror, commit)
-	if err == nil {
-		a.tree = tree
+	if err != nil {
+		return err
 	}
-	return err
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.tree = tree
+	return nil
 }
 
 // add commits files that are not there yet.
@@ -98,14 +167,21 @@ func (a *auditBranch) add(ctx context.Context, message string, files map[string]
 // documents, and commits what it says to the audit branch. It reports whether
 // anything was attested; the error says what was not.
 func (s *Syncer) attest(ctx context.Context, pending []reviews.Pending) (bool, error) {
-	if s.opt.Attester == nil || s.audit == nil {
-		return false, fmt.Errorf("%s waits for its pull request to be attested, and this sync does not do that: give it --forge-token and --attester-key", plural(len(pending), "document"))
+	if s.audit == nil {
+		return false, errors.New("approvals in pull requests do not count without an audit branch, where they are attested: give sync --audit")
 	}
 	if err := s.audit.fetch(ctx); err != nil {
 		return false, err
 	}
 	head, err := treeOf(s.mirror, s.state.Commit)
 	if err != nil {
+		return false, err
+	}
+	if s.opt.Attester == nil { // another sync may do it
+		known := s.audit.files()
+		return known != nil && s.anyAttested(known, head, pending), errors.New("approvals in pull requests count once they are attested, and this sync does not do that: give it --forge-token and --attester-key")
+	}
+	if err := s.openForge(); err != nil {
 		return false, err
 	}
 	files := map[string][]byte{}
@@ -157,13 +233,13 @@ func (s *Syncer) attestOne(ctx context.Context, head *gitrepo.Tree, path string,
 	if err != nil {
 		return err
 	}
-	candidates, err := s.opt.Attester.Forge.MergedAs(ctx, brought.ID)
+	candidates, err := s.forge.MergedAs(ctx, brought.ID)
 	if err != nil {
 		return err
 	}
 	if len(candidates) == 0 { // one of several commits that a rebase made
 		since := brought.Time.Add(-24 * time.Hour)
-		all, err := s.opt.Attester.Forge.PullRequests(ctx, s.opt.Branch, since)
+		all, err := s.forge.PullRequests(ctx, s.opt.Branch, since)
 		if err != nil {
 			return err
 		}
@@ -209,11 +285,11 @@ func (s *Syncer) statement(ctx context.Context, p *forge.PullRequest, path, sum 
 	if err != nil || digest(reviewed) != sum {
 		return nil, nil, errors.New("what was merged is not what was reviewed there")
 	}
-	by, err := s.opt.Attester.Forge.Contributors(ctx, p)
+	by, err := s.forge.Contributors(ctx, p)
 	if err != nil {
 		return nil, nil, err
 	}
-	words, err := s.opt.Attester.Forge.Reviews(ctx, p.Number)
+	words, err := s.forge.Reviews(ctx, p.Number)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -221,7 +297,7 @@ func (s *Syncer) statement(ctx context.Context, p *forge.PullRequest, path, sum 
 		Repo: s.state.Repo, PullRequest: int64(p.Number), Base: p.Base, Head: p.Head,
 		AttestedAt: s.opt.Now().UTC().Truncate(time.Second), Contributors: []int64{}, Approvals: []reviews.AccountApproval{},
 	}
-	a.Forge, a.Repository = s.forgeOf()
+	a.Forge, a.Repository = s.forgeIn.Kind, s.forgeIn.Repository
 	for _, u := range by.Users {
 		a.Contributors = append(a.Contributors, u.ID)
 	}
@@ -242,7 +318,7 @@ func (s *Syncer) statement(ctx context.Context, p *forge.PullRequest, path, sum 
 
 // contents are the documents of a pull request that stand in the branch as they were reviewed.
 func (s *Syncer) contents(ctx context.Context, p *forge.PullRequest, reviewed *gitrepo.Tree) ([]reviews.Content, error) {
-	names, err := s.opt.Attester.Forge.Files(ctx, p.Number)
+	names, err := s.forge.Files(ctx, p.Number)
 	if err != nil {
 		return nil, err
 	}
@@ -267,21 +343,29 @@ func (s *Syncer) contents(ctx context.Context, p *forge.PullRequest, reviewed *g
 	return list, nil
 }
 
-// forgeOf is the forge that the config in force names.
-func (s *Syncer) forgeOf() (kind, repository string) {
-	good, err := treeOf(s.mirror, s.state.Good)
-	if err != nil {
-		return "", ""
+// openForge opens the forge that the config in force names.
+func (s *Syncer) openForge() error {
+	config := s.configAt(s.state.Good)
+	if config == nil || config.Spec.Forge.Kind == "" {
+		return fmt.Errorf("no forge is named in %s", reviews.ConfigPath)
 	}
-	b, err := good.ReadFile(reviews.ConfigPath)
-	if err != nil {
-		return "", ""
+	named := config.Spec.Forge
+	if s.forge != nil && s.forgeIn == named {
+		return nil
 	}
-	config, err := reviews.ParseConfig(reviews.ConfigPath, b)
-	if err != nil {
-		return "", ""
+	address := strings.TrimSuffix(named.URL, "/")
+	if address == "" {
+		address = "https://github.com" // Parse demands the address of any other one
 	}
-	return config.Spec.Forge.Kind, config.Spec.Forge.Repository
+	client, err := forge.Open(forge.Options{
+		Kind: forge.Kind(named.Kind), Remote: address + "/" + named.Repository + ".git", URL: address,
+		Token: s.opt.Attester.Token, Account: s.opt.Attester.Account,
+	})
+	if err != nil {
+		return err
+	}
+	s.forge, s.forgeIn = client, named
+	return nil
 }
 
 func plural(n int, what string) string {

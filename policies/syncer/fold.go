@@ -11,9 +11,11 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sallyport-dev/sallyport/policies"
+	"github.com/sallyport-dev/sallyport/policies/release"
 	"github.com/sallyport-dev/sallyport/reviews"
 	"github.com/sallyport-dev/sallyport/reviews/gitrepo"
 )
@@ -389,11 +391,23 @@ func (f *fold) load(v view) (*reviews.Tree, error) {
 
 func (f *fold) options() reviews.LoadOptions { return f.state.options(f.now, f.cache) }
 
-// options are how documents are judged under what the state remembers.
+// options are how documents are judged under what the state remembers. What it
+// does not remember is an attestation that is read for the first time.
 func (s *state) options(now time.Time, cache *reviews.Cache) reviews.LoadOptions {
+	var mu sync.Mutex
 	return reviews.LoadOptions{
 		Now: now, Cache: cache,
-		Seen: func(sha256 string) time.Time { return s.Seen[sha256] },
+		Seen: func(sha256 string) time.Time {
+			mu.Lock()
+			defer mu.Unlock()
+			at, known := s.Seen[sha256]
+			if !known {
+				at = now.UTC().Truncate(time.Second)
+				s.Seen[sha256] = at
+				s.Taken = append(s.Taken, release.Taken{Attestation: sha256, At: at})
+			}
+			return at
+		},
 		RiskBefore: func(connection string) string {
 			return s.Documents[reviews.PathOf(reviews.KindConnection, connection)].Risk
 		},

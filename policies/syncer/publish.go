@@ -3,11 +3,9 @@ package syncer
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,7 +36,7 @@ func (s *Syncer) fresh() bool {
 	if p == nil || !s.current(p) {
 		return false
 	}
-	if len(p.Pending) > 0 && s.opt.Attester != nil && !s.opt.Now().Before(s.asked.Add(attestEvery)) {
+	if len(p.Pending) > 0 && s.audit != nil && !s.opt.Now().Before(s.asked.Add(attestEvery)) {
 		return false
 	}
 	return true
@@ -69,6 +67,7 @@ func (s *Syncer) release(ctx context.Context) (bool, error) {
 	if p := s.state.Published; p != nil && len(tree.Pending) == len(p.Pending) && s.current(p) {
 		return false, nil // only the forge was asked again, and it had nothing new
 	}
+	s.keepForLog() // the one before, in case of a crash right after it was published
 	reserved := *s.state
 	reserved.Sequence = max(reserved.Sequence, highestIn(s.opt.OutDir)) + 1
 	if err := reserved.save(s.opt.StateDir); err != nil {
@@ -89,8 +88,20 @@ func (s *Syncer) release(ctx context.Context) (bool, error) {
 		Next:     now.Add(in.ValidFor / 3), // well before half of the validity has passed
 		Problems: append(tree.Problems, leftOut(built)...), Pending: tree.Pending,
 	}
+	done.Taken = nil
 	s.state = &done
+	s.keepForLog()
 	return true, done.save(s.opt.StateDir)
+}
+
+// keepForLog hands the release that lies in the folder to the log. Gateways
+// have it whatever becomes of that.
+func (s *Syncer) keepForLog() {
+	kept, err := s.logged.keep(s.opt.OutDir, s.state.Kept)
+	if err != nil {
+		s.log.Error("a release is missing in the log on the audit branch", "error", err)
+	}
+	s.state.Kept = kept
 }
 
 // hearForge attests what waits for that and loads anew. What cannot be attested
@@ -133,6 +144,7 @@ func (s *Syncer) input(tree *reviews.Tree, now time.Time) (release.BuildInput, e
 		Tree: tree, Commit: s.state.Commit, Ref: "refs/heads/" + s.opt.Branch, Sequence: s.state.Sequence,
 		History: map[string]release.Seen{}, HighestSequences: map[string]int64{},
 		Now: now, ValidFor: tree.Config.Spec.Freshness.ValidFor.Std(), Cache: s.built, RootsBefore: chain, RootSeen: s.state.root().At,
+		Taken: s.state.Taken,
 	}
 	for path, m := range s.state.Documents {
 		if m.Sequence > 0 {
@@ -152,16 +164,7 @@ func highestIn(dir string) int64 {
 	if err != nil {
 		return 0
 	}
-	var signed struct {
-		Payload []byte `json:"payload"`
-	}
-	var envelope struct {
-		Sequence int64 `json:"sequence"`
-	}
-	if json.Unmarshal(b, &signed) != nil || json.Unmarshal(signed.Payload, &envelope) != nil {
-		return 0
-	}
-	return min(max(envelope.Sequence, 0), math.MaxInt64-1)
+	return sequenceIn(b)
 }
 
 // mayRelease refuses early what every gateway would refuse.

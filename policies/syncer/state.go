@@ -9,10 +9,12 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sallyport-dev/sallyport/policies/release"
 	"github.com/sallyport-dev/sallyport/reviews"
 )
 
@@ -53,6 +55,10 @@ type state struct {
 	// Sequence is the highest release sequence ever reserved. It is written before the release is.
 	Sequence  int64      `json:"sequence"`
 	Published *published `json:"published,omitempty"`
+	// Taken is what was first seen since the last release.
+	Taken []release.Taken `json:"taken,omitempty"`
+	// Kept is the sequence of the last release that was given to the log.
+	Kept int64 `json:"kept,omitempty"`
 }
 
 // memory is what is known for good about one path.
@@ -96,6 +102,7 @@ func (s *state) clone() *state {
 		c.Documents[path] = m // Replaced is copied on write
 	}
 	c.Seen = maps.Clone(s.Seen)
+	c.Taken = slices.Clone(s.Taken)
 	return &c
 }
 

@@ -32,6 +32,7 @@ import (
 	"github.com/sallyport-dev/sallyport/policies"
 	"github.com/sallyport-dev/sallyport/policies/release"
 	"github.com/sallyport-dev/sallyport/reviews"
+	"github.com/sallyport-dev/sallyport/reviews/forge"
 	"github.com/sallyport-dev/sallyport/reviews/gitrepo"
 )
 
@@ -51,7 +52,7 @@ type Options struct {
 	OutDir    string          // the release directory that gateways watch
 	Signer    ssh.Signer      // a release key of the trust root
 	TrustRoot string          // pinned sha256 of the first trust/root.yaml, 64 hex digits
-	Audit     Audit           // where attestations are committed; without it there are none
+	Audit     Audit           // where attestations and the log of releases are committed
 	Attester  *Attester       // nil: approvals in pull requests wait
 	Now       func() time.Time
 	Log       *slog.Logger // default: discards
@@ -61,6 +62,9 @@ type Options struct {
 type Audit struct {
 	Remote string // "" for none
 	Branch string // default "audit"
+	// FromConfig takes what spec.audit of the config in force says, whenever that
+	// can be read. Remote and Branch are ignored then.
+	FromConfig bool
 }
 
 // Syncer follows one branch. Its methods must not be called concurrently
@@ -75,6 +79,11 @@ type Syncer struct {
 	publish publisher
 	cache   *reviews.Cache
 	audit   *auditBranch // nil without one
+	logged  *releaseLog
+	forge   *forge.Client // of the config in force, nil until it is asked
+
+	forgeIn reviews.Forge // what forge was opened for
+	reached time.Time     // when the remote last answered
 
 	policy   *policies.Policy // of the folder with this id
 	policyID string
@@ -104,6 +113,10 @@ type Result struct {
 	Problems   reviews.Problems  `json:"problems,omitempty"` // each closes the document that it names
 	Pending    []reviews.Pending `json:"pending,omitempty"`  // merged, but the approval of its pull request is not attested yet
 	Awaiting   string            `json:"awaiting,omitempty"` // why those are still pending
+	Reached    time.Time         `json:"reached,omitzero"`   // when the remote last answered
+	Waiting    int               `json:"waiting,omitempty"`  // releases that are not in the log on the audit branch yet
+	LogError   string            `json:"logError,omitempty"` // why
+	Alarms     []Alarm           `json:"alarms,omitempty"`   // what somebody has to look at, the worst first
 }
 
 var digestForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
@@ -113,9 +126,6 @@ var digestForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
 func New(opt Options) (*Syncer, error) {
 	if opt.Branch == "" {
 		opt.Branch = "main"
-	}
-	if opt.Audit.Branch == "" {
-		opt.Audit.Branch = "audit"
 	}
 	if opt.Now == nil {
 		opt.Now = time.Now
@@ -165,7 +175,13 @@ func open(opt Options) (*Syncer, error) {
 		opt: opt, mirror: mirror, state: st, publish: publishRelease, cache: reviews.NewCache(), auto: map[string]string{}, built: release.NewCache(),
 		log: opt.Log.With("remote", mirror.Remote(), "branch", opt.Branch),
 	}
-	return s, s.openAudit()
+	if st.Published != nil {
+		s.reached = st.Published.IssuedAt // nothing is signed unless the remote was reached
+	}
+	if s.logged, err = openLog(opt); err != nil {
+		return nil, err
+	}
+	return s, s.chooseAudit(st.Good)
 }
 
 // Close lets go of the state folder.
@@ -196,6 +212,9 @@ func (s *Syncer) Once(ctx context.Context) (Result, error) {
 	if err != nil {
 		result.Error = err.Error()
 	}
+	result.Reached = s.reached.UTC()
+	result.Waiting, result.LogError = s.logged.status()
+	result.Alarms = result.alarms(err)
 	if ctx.Err() != nil {
 		return result, err // told to stop; that is no news
 	}
@@ -208,6 +227,7 @@ func (s *Syncer) round(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	s.reached = s.opt.Now()
 	var result Result
 	if head != s.state.Commit || !s.mirror.Has(head) {
 		fetched, err := s.mirror.Fetch(ctx, s.opt.Branch, s.state.Commit)
@@ -223,6 +243,9 @@ func (s *Syncer) round(ctx context.Context) (Result, error) {
 			return Result{}, err
 		}
 		s.state, result.Commits = next, commits
+		if err := s.chooseAudit(next.Good); err != nil {
+			return result, errors.Join(err, next.save(s.opt.StateDir))
+		}
 	} else if s.fresh() {
 		return Result{}, nil
 	}
@@ -291,15 +314,28 @@ func (s *Syncer) takeIn(ctx context.Context, head, after string) (*state, int, e
 		}
 		line = append([]*gitrepo.Commit{c}, line...)
 	}
+	var known learned
+	if s.state.Commit == "" {
+		if known, err = s.fromLog(ctx, head); err != nil {
+			return nil, 0, err
+		}
+	}
 	f, err := s.newFold(head)
 	if err != nil {
 		return nil, 0, err
+	}
+	if s.state.Commit == "" {
+		f.state.recall(known, line)
 	}
 	for _, c := range line {
 		if err := f.step(ctx, c); err != nil {
 			return nil, 0, fmt.Errorf("commit %s: %w", c.ID, err)
 		}
 	}
+	if _, is := f.state.Sightings[head]; !is {
+		f.state.Taken = append(f.state.Taken, release.Taken{Commit: head, At: f.now.UTC().Truncate(time.Second)})
+	}
+	f.state.Sightings = nil
 	return f.state, len(line), nil
 }
 
@@ -310,6 +346,11 @@ func (s *Syncer) Watch(ctx context.Context, every time.Duration) error {
 	if every <= 0 {
 		every = DefaultEvery
 	}
+	var background sync.WaitGroup
+	defer background.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	background.Go(func() { s.logged.follow(ctx) })
 	wait := every
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -328,6 +369,10 @@ func (s *Syncer) Watch(ctx context.Context, every time.Duration) error {
 	}
 }
 
+// Flush commits the releases that wait for it to the log on the audit branch.
+// Watch does so by itself.
+func (s *Syncer) Flush(ctx context.Context) error { return s.logged.flush(ctx) }
+
 // report logs what is new and keeps the result for others to read.
 func (s *Syncer) report(r Result, err error) {
 	s.mu.Lock()
@@ -340,9 +385,7 @@ func (s *Syncer) report(r Result, err error) {
 			s.log.Warn("document closed", "problem", p.Error())
 		}
 	}
-	if r.Broken != "" && r.Broken != before.Broken {
-		s.log.Error("trust, config or policies at the head are not usable; the last good ones stay", "good", r.Good, "reason", r.Broken)
-	}
+	s.raise(before.Alarms, r.Alarms)
 	if text := r.Error; text != s.said {
 		s.said = text
 		if err != nil {

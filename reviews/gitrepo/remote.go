@@ -3,6 +3,7 @@ package gitrepo
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"path"
 	"regexp"
@@ -35,7 +36,10 @@ func authFor(remote string, opt Options) (transport.AuthMethod, error) {
 	switch end.Protocol {
 	case "file":
 		return nil, nil
-	case "https":
+	case "http", "https":
+		if end.Protocol == "http" && !loopback(end.Host) {
+			return nil, errors.New("what travels over plain http can be read and changed by others: use https or ssh")
+		}
 		if opt.Token == "" {
 			return nil, nil
 		}
@@ -52,6 +56,23 @@ func authFor(remote string, opt Options) (transport.AuthMethod, error) {
 	default:
 		return nil, fmt.Errorf("protocol %s is not supported: use a path, https or ssh", end.Protocol)
 	}
+}
+
+// loopback says whether a host is this machine.
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// SameHost says whether two remotes are reached at the same place, so that a
+// credential for one may be shown to the other.
+func SameHost(a, b string) bool {
+	x, err := transport.NewEndpoint(a)
+	if err != nil {
+		return false
+	}
+	y, err := transport.NewEndpoint(b)
+	return err == nil && x.Protocol == y.Protocol && x.Host == y.Host && x.Port == y.Port
 }
 
 // Redact is a remote's address without user information, fit for logs and errors.
