@@ -281,11 +281,11 @@ func TestProtection(t *testing.T) {
 	if !r.OK {
 		t.Error("no weakness, and not OK")
 	}
-	r.Add(Protection("main", []Weakness{{"force pushes", "anybody can rewind what was merged", "forbid them"}})...)
+	r.Add(Protection("main", []string{"main can be force-pushed"})...)
 	if r.OK {
 		t.Error("a weakness, and OK")
 	}
-	expect(t, r, RuleProtection, Error, reviews.ConfigPath, "branch main: force pushes: anybody can rewind")
+	expect(t, r, RuleProtection, Error, reviews.ConfigPath, "protection of branch main: main can be force-pushed")
 }
 
 // A cancelled check is no check.

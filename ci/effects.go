@@ -93,6 +93,9 @@ func reviewFacts(r *reviews.Review) []string {
 	facts := ruleFacts(may, s.Allow, "")
 	facts = append(facts, ruleFacts(may, s.Hold, ", each time only after a person agreed")...)
 	facts = append(facts, maskFacts(s.Mask)...)
+	for _, column := range s.Unmask {
+		facts = append(facts, column+" is shown, although the connection masks it")
+	}
 	if s.Limits.Session > 0 {
 		facts = append(facts, "at most "+s.Limits.Session.String()+" a session")
 	}
@@ -163,7 +166,10 @@ func principalFacts(p *reviews.Principal) []string {
 func configFacts(c *reviews.Config) []string {
 	var facts []string
 	for _, r := range c.Spec.Approvals {
-		facts = append(facts, fmt.Sprintf("%s needs %d of %s", matchText(r.Match), r.Threshold, strings.Join(r.Groups, ", ")))
+		facts = append(facts, matchText(r.Match)+" needs "+approversText(r))
+	}
+	if f := c.Spec.Forge; f.Kind != "" {
+		facts = append(facts, strings.TrimSpace(fmt.Sprintf("pull requests are those of %s on %s %s", f.Repository, f.Kind, f.URL)))
 	}
 	for _, p := range c.Spec.Policies {
 		facts = append(facts, "policy "+p+" has to be there")
@@ -188,6 +194,34 @@ func matchText(m reviews.ApprovalMatch) string {
 	if len(m.Connections) > 0 {
 		text += " of " + strings.Join(m.Connections, " or ")
 	}
+	for _, part := range []struct {
+		words string
+		list  []string
+	}{{"of risk", m.Risks}, {"with", m.Verbs}, {"at", m.Paths}} {
+		if len(part.list) > 0 {
+			text += " " + part.words + " " + strings.Join(part.list, " or ")
+		}
+	}
+	if m.Unmask {
+		text += " that unmasks a column"
+	}
+	return text
+}
+
+func approversText(r reviews.ApprovalRule) string {
+	text := fmt.Sprintf("%d of %s", r.Threshold, strings.Join(r.Groups, ", "))
+	if len(r.OneOf) > 0 {
+		text += ", one of them of " + strings.Join(r.OneOf, ", ")
+	}
+	if r.Mode == "forge" {
+		text += "; approvals of the pull request count"
+	}
+	if r.Bots {
+		text += ", bots' too"
+	}
+	if r.Auto {
+		text += "; an auto_approve rule counts as one"
+	}
 	return text
 }
 
@@ -198,6 +232,15 @@ func rootFacts(r *reviews.Root) []string {
 		for _, k := range p.Keys {
 			facts = append(facts, p.Name+" may sign with key "+k.Fingerprint())
 		}
+		for _, forge := range slices.Sorted(maps.Keys(p.Forge)) {
+			facts = append(facts, fmt.Sprintf("%s is account %d on %s", p.Name, p.Forge[forge], forge))
+		}
+	}
+	for _, d := range s.Delegations {
+		facts = append(facts, fmt.Sprintf("principals %s are approved by %d of group %s alone", d.Principals, max(d.Threshold, 1), d.Group))
+	}
+	for _, k := range s.Attesters {
+		facts = append(facts, "approvals in the forge are attested with key "+k.Fingerprint())
 	}
 	for _, g := range slices.Sorted(maps.Keys(s.Groups)) {
 		for _, m := range s.Groups[g] {
@@ -211,9 +254,23 @@ func rootFacts(r *reviews.Root) []string {
 		facts = append(facts, "gateway "+g.Name+" has key "+reviews.Key{Key: g.Key}.Fingerprint())
 	}
 	for _, v := range s.Revoked {
-		facts = append(facts, "key "+v.Fingerprint+" is revoked")
+		fact := revokedText(v) + " is revoked, and all that it approved is void"
+		if v.Mode == "after" {
+			fact = revokedText(v) + " is revoked, and what it approved from " + stamp(v.At) + " on is void"
+		}
+		facts = append(facts, fact)
+	}
+	for _, t := range s.Tombstones {
+		facts = append(facts, "the document with sha256 "+t.SHA256+" is closed for good")
 	}
 	return facts
+}
+
+func revokedText(v reviews.Revocation) string {
+	if v.Principal != "" {
+		return v.Principal
+	}
+	return "key " + v.Fingerprint
 }
 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04Z") }

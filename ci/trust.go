@@ -107,11 +107,18 @@ func (c *comparison) root(next *reviews.Tree) {
 	}
 	revoked := make(map[string]bool)
 	for _, r := range now.Spec.Revoked {
-		revoked[r.Fingerprint] = true
+		revoked[revokedText(r)] = true
 	}
 	for _, r := range old.Spec.Revoked {
-		if !revoked[r.Fingerprint] {
-			c.report.problems(RuleTrust, Error, at(now.Source, "revoked", "key "+r.Fingerprint+" would not be revoked any more", "put it back; a revoked key stays revoked"))
+		if !revoked[revokedText(r)] {
+			c.report.problems(RuleTrust, Error, at(now.Source, "revoked", revokedText(r)+" would not be revoked any more", "put it back; a revoked key stays revoked"))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.touched)) {
+		before, errBefore := fs.ReadFile(c.Base, name)
+		after, errAfter := fs.ReadFile(c.Head, name)
+		if name != reviews.RootPath && judges(name) && (errBefore != nil || errAfter != nil || string(before) != string(after)) {
+			c.report.problems(RuleTrust, Error, whole(name, "it changes together with the trust root under which it has to be judged", "change it in a pull request of its own; only new signatures of it may come with the trust root"))
 		}
 	}
 	if need := c.rotation(old, now); len(need.Have) < need.Threshold {
@@ -273,6 +280,11 @@ func (c *comparison) maskChanges() {
 			old, errOld := reviews.ParseReview(doc, before)
 			if err == nil && errBefore == nil && errOld == nil {
 				c.unmasked(after.Source, old.Spec.Mask, after.Spec.Mask, " by this review")
+			}
+			for i, column := range after.Spec.Unmask {
+				if old == nil || !slices.Contains(old.Spec.Unmask, column) {
+					c.report.problems(RuleMaskRemoved, Warning, at(after.Source, fmt.Sprintf("unmask[%d]", i), column+", which the connection masks, would be shown by this review", "make sure that this is meant"))
+				}
 			}
 		}
 	}

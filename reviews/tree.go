@@ -112,6 +112,7 @@ func Load(fsys fs.FS, opt LoadOptions) (*Tree, error) {
 	t := l.tree
 	t.Problems = append(t.Problems, l.fatal...)
 	t.Problems.Sort()
+	t.Problems = slices.Compact(t.Problems)
 	t.Notes.Sort()
 	slices.SortFunc(t.Pending, func(a, b Pending) int { return strings.Compare(a.Path, b.Path) })
 	l.fatal.Sort()
@@ -399,7 +400,14 @@ func (l *loader) risks(c *Connection) []string {
 // policies loads policies/. Nothing may be granted when one of them is bad: what
 // it denies would slip through.
 func (l *loader) policies() {
-	for _, f := range l.files(policiesFolder, KindPolicy) {
+	before := len(l.tree.Problems)
+	files := l.files(policiesFolder, KindPolicy)
+	for _, p := range l.tree.Problems[before:] {
+		if strings.HasSuffix(p.File, ".rego") { // it may be what somebody thinks denies
+			l.fail(Problems{p})
+		}
+	}
+	for _, f := range files {
 		b, sigs, err := l.read(f)
 		if err == nil {
 			err = strictyaml.CheckText(f, b, MaxDocument).Err()

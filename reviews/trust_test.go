@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"testing"
@@ -494,5 +495,26 @@ func TestBadTrustFields(t *testing.T) {
 		if _, err := a.load(); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "sallyport.yaml:") {
 			t.Errorf("%s\n%v, want %q", rule, err, want)
 		}
+	}
+}
+
+// A policy that is no plain file denies nothing, so nothing is granted beside it.
+func TestPolicyThatIsNoPlainFile(t *testing.T) {
+	for name, mode := range map[string]fs.FileMode{"executable": 0o755, "a link": fs.ModeSymlink | 0o777} {
+		a := newAccess(t)
+		a.files["policies/freeze.rego"].Mode = mode
+		if _, err := a.load(); err == nil || !strings.Contains(err.Error(), "policies/freeze.rego") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	a := newAccess(t)
+	a.write("policies/Other.rego", "package access\n")
+	if _, err := a.load(); err == nil {
+		t.Error("a policy of another name is passed over")
+	}
+	a = newAccess(t)
+	a.write("policies/README.md", "what these are\n")
+	if _, err := a.load(); err != nil {
+		t.Errorf("a page beside policies: %v", err)
 	}
 }

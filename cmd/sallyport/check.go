@@ -20,9 +20,9 @@ import (
 
 // checkOptions are the flags of check.
 type checkOptions struct {
-	requireApproved, noCache bool
-	ref, base, head          string
-	format                   formatFlag
+	requireApproved, noCache, protection bool
+	ref, base, head                      string
+	format                               formatFlag
 }
 
 func newCheck(g *globals) *cobra.Command {
@@ -71,6 +71,11 @@ found or the check could not be made, 2 the command line is wrong.`,
 			if err != nil {
 				return err
 			}
+			if o.protection {
+				if err := g.assertProtection(c.Context(), r); err != nil {
+					return err
+				}
+			}
 			if err := summarise(r); err != nil {
 				return err
 			}
@@ -82,6 +87,7 @@ found or the check could not be made, 2 the command line is wrong.`,
 	f.StringVar(&o.ref, "ref", "", "commit to check as a whole (default: the files of the work tree)")
 	f.StringVar(&o.base, "base", "", "judge a change to this commit; auto: the merged branch, or the pull request's target")
 	f.StringVar(&o.head, "head", "", "commit or tree that would be merged (default: the files of the work tree; HEAD in a pull request's job)")
+	f.BoolVar(&o.protection, "protection", false, "also ask the forge whether it protects the merged branch; needs SALLYPORT_FORGE_TOKEN with administration read")
 	f.BoolVar(&o.noCache, "no-cache", false, "remember nothing, and believe nothing that was remembered")
 	o.format.add(c)
 	g.jsonFlag(c)

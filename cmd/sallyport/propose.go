@@ -22,6 +22,8 @@ type forge struct {
 	protection func(ctx context.Context, branch string) (lacks []string, err error)
 	// checks says how CI stands on a commit, such as "CI passed"; "" when nothing is known.
 	checks func(ctx context.Context, commit string) (string, error)
+	// comment keeps one comment of ours on a pull request up to date. Markdown.
+	comment func(ctx context.Context, number int, body string) error
 }
 
 // pullRequest is one that is to be opened.

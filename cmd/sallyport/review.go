@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,7 +27,7 @@ import (
 type reviewOptions struct {
 	as, key, digest   string
 	approve, markdown bool
-	noFetch           bool
+	noFetch, comment  bool
 }
 
 func newReview(g *globals) *cobra.Command {
@@ -50,7 +51,9 @@ a terminal, say with --digest what you have seen: a change that is not that one 
 more is refused. Your work tree is not touched, unless it is on that very branch.
 
 --markdown prints the same as one comment for a pull request. Nothing in a document
-can break out of it or notify anybody.
+can break out of it or notify anybody. --comment keeps such a comment up to date, on
+the forge that the merged settings name, with the token in SALLYPORT_FORGE_TOKEN (or
+GITHUB_TOKEN, GITEA_TOKEN).
 
 Exit code 1: a document has problems, an example does not come to what it says, or
 the approval was refused.`,
@@ -71,8 +74,8 @@ the approval was refused.`,
 			} else if o.digest != "" {
 				return usage("--digest goes with --approve")
 			}
-			if o.markdown && (g.json || o.approve || len(args) == 0) {
-				return usage("--markdown is for one change, without --json and --approve")
+			if (o.markdown || o.comment) && (g.json || o.approve || len(args) == 0) {
+				return usage("--markdown and --comment are for one change, without --json and --approve")
 			}
 			return o.run(c, g, args)
 		},
@@ -83,6 +86,7 @@ the approval was refused.`,
 	f.BoolVar(&o.approve, "approve", false, "sign all documents of it that need you, commit and push")
 	f.StringVar(&o.digest, "digest", "", "the digest that was shown, at least 12 digits: approve only that")
 	f.BoolVar(&o.markdown, "markdown", false, "print it as a pull request's comment")
+	f.BoolVar(&o.comment, "comment", false, "keep one comment on the pull request up to date with it, where the forge is set up")
 	f.BoolVar(&o.noFetch, "no-fetch", false, "do not fetch the remote first")
 	g.jsonFlag(c)
 	return c
@@ -127,6 +131,8 @@ func (o *reviewOptions) run(c *cobra.Command, g *globals, args []string) error {
 	switch {
 	case g.json:
 		err = printJSON(c.OutOrStdout(), r)
+	case o.comment:
+		err = o.post(ctx, g, repo, args[0], r)
 	case o.markdown:
 		reviewMarkdown(c.OutOrStdout(), r)
 	default:
@@ -139,6 +145,24 @@ func (o *reviewOptions) run(c *cobra.Command, g *globals, args []string) error {
 		return errQuiet
 	}
 	return err
+}
+
+// post puts the text into the pull request's one comment of ours.
+func (o *reviewOptions) post(ctx context.Context, g *globals, repo *accessRepo, pull string, r *reviewReport) error {
+	number, err := strconv.Atoi(pull)
+	if err != nil {
+		return usage("--comment: say which pull request, by its number")
+	}
+	f, err := g.forgeFor(ctx, repo)
+	if err != nil {
+		return err
+	}
+	if f.comment == nil {
+		return hint(errors.New("no forge is set up here that could take a comment"), "write spec.forge in %s, and give a token in SALLYPORT_FORGE_TOKEN", reviews.ConfigPath)
+	}
+	var text strings.Builder
+	reviewMarkdown(&text, r)
+	return f.comment(ctx, number, text.String())
 }
 
 // sound says that there are no problems and that all examples hold.

@@ -12,7 +12,7 @@ type globals struct {
 	forge forgeOf
 }
 
-func newRoot() *cobra.Command { return newRootWith(&globals{}) }
+func newRoot() *cobra.Command { return newRootWith(&globals{forge: configuredForge}) }
 
 // newRootWith is the whole command line, with what the globals inject.
 func newRootWith(g *globals) *cobra.Command {

@@ -31,7 +31,7 @@ func wireNames(tree []byte) (kinds []string, relations []string, err error) {
 // The encoded tree tells the same as the one built of structs.
 func TestWireAgreesWithTheTree(t *testing.T) {
 	compared := 0
-	for _, text := range slices.Concat(everyday, evasions) {
+	for _, text := range slices.Concat(corpus(t, "everyday.sql"), corpus(t, "evasions.sql"), evasions) {
 		encoded, err := parser.ParseToProtobuf(text)
 		if err != nil {
 			continue // some evasions are no SQL
@@ -76,7 +76,7 @@ func relationKey(r *pg.RangeVar) string {
 
 // What is cut off, or is no tree, may be an error and never a panic.
 func FuzzWire(f *testing.F) {
-	for _, text := range everyday[:40] {
+	for _, text := range corpus(f, "everyday.sql")[:40] {
 		if encoded, err := parser.ParseToProtobuf(text); err == nil {
 			f.Add(encoded)
 			f.Add(encoded[:len(encoded)/2])

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/sallyport-dev/sallyport/ci"
+	"github.com/sallyport-dev/sallyport/reviews"
+	onForge "github.com/sallyport-dev/sallyport/reviews/forge"
+)
+
+// forgeTokens are the environment variables with a token for the forge, the
+// project's own first.
+var forgeTokens = map[string][]string{
+	"github": {"SALLYPORT_FORGE_TOKEN", "GITHUB_TOKEN", "GH_TOKEN"},
+	"gitea":  {"SALLYPORT_FORGE_TOKEN", "GITEA_TOKEN"},
+}
+
+// actionsAccount is the account of GitHub Actions' own tokens, which may not ask who they are.
+const actionsAccount = 41898282
+
+// configuredForge opens the forge that the merged config names, with a token from
+// the environment. Without either it can do nothing, and says nothing.
+func configuredForge(ctx context.Context, repo *accessRepo) (*forge, error) {
+	client, err := forgeClient(ctx, repo)
+	if client == nil || err != nil {
+		return &forge{}, err
+	}
+	return &forge{
+		open: func(ctx context.Context, p pullRequest) (string, error) {
+			opened, err := client.Open(ctx, onForge.New{Base: p.Base, Branch: p.Branch, Title: p.Title, Body: p.Body})
+			if err != nil {
+				return "", err
+			}
+			return opened.URL, nil
+		},
+		protection: func(ctx context.Context, branch string) ([]string, error) {
+			p, err := client.Protection(ctx, branch)
+			if err != nil {
+				return nil, err
+			}
+			return p.Weaknesses(1), nil
+		},
+		comment: func(ctx context.Context, number int, body string) error {
+			return client.Comment(ctx, number, "review", body)
+		},
+	}, nil
+}
+
+// forgeClient is nil when no forge is configured or there is no token for it.
+func forgeClient(ctx context.Context, repo *accessRepo) (*onForge.Client, error) {
+	config, err := repo.mergedConfig(ctx)
+	if err != nil || config == nil || config.Spec.Forge.Kind == "" {
+		return nil, err
+	}
+	f := config.Spec.Forge
+	token := forgeToken(f.Kind)
+	if token == "" {
+		return nil, nil
+	}
+	account := int64(0)
+	if os.Getenv("GITHUB_ACTIONS") == "true" && token == os.Getenv("GITHUB_TOKEN") {
+		account = actionsAccount
+	}
+	address := strings.TrimSuffix(f.URL, "/")
+	if address == "" {
+		address = "https://github.com"
+	}
+	// The config's own words, which people approved, say where a token may go; the remote's do not.
+	return onForge.Open(onForge.Options{Kind: onForge.Kind(f.Kind), Remote: address + "/" + f.Repository + ".git", URL: address, Token: onForge.Token(token), Account: account})
+}
+
+func forgeToken(kind string) string {
+	for _, name := range forgeTokens[kind] {
+		if token := strings.TrimSpace(os.Getenv(name)); token != "" {
+			return token
+		}
+	}
+	return ""
+}
+
+// mergedConfig is the config of the newest merged commit, nil when that has no usable one.
+func (r *accessRepo) mergedConfig(ctx context.Context) (*reviews.Config, error) {
+	merged, err := r.merged(ctx)
+	if err != nil {
+		return nil, err
+	}
+	source, err := reviews.ReadSource(merged.files, reviews.ConfigPath)
+	if err != nil {
+		return nil, nil
+	}
+	config, err := reviews.ParseConfig(reviews.ConfigPath, source.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("the settings at %s are not usable: %w", merged.ref, err)
+	}
+	return config, nil
+}
+
+// assertProtection adds what the protection of the merged branch lacks to a report.
+// Not being able to ask is an error: the flag says that somebody relies on it.
+func (g *globals) assertProtection(ctx context.Context, r *ci.Report) error {
+	repo, err := g.open(ctx)
+	if err != nil {
+		return err
+	}
+	f, err := g.forgeFor(ctx, repo)
+	if err != nil {
+		return err
+	}
+	if f.protection == nil {
+		return hint(errors.New("the protection of the merged branch cannot be checked: no forge is set up here"), "write spec.forge in %s, and give a token in SALLYPORT_FORGE_TOKEN", reviews.ConfigPath)
+	}
+	lacks, err := f.protection(ctx, repo.branch)
+	if err != nil {
+		return err
+	}
+	r.Add(ci.Protection(repo.branch, lacks)...)
+	return nil
+}
