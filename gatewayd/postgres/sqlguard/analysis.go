@@ -73,10 +73,11 @@ type use struct {
 	from, to   int // of what a sub-select replaces: the name, ONLY before it and * behind it
 	hasAlias   bool
 	only       bool
-	sample     string   // TABLESAMPLE …, when it moves into the sub-select
-	system     []string // system columns that the sub-select shows
-	read       bool     // false for the target of a write, until something of it is read
-	rowRead    bool     // everything of it is read
+	sample     string          // TABLESAMPLE …, when it moves into the sub-select
+	system     []string        // system columns that the sub-select shows
+	reached    map[string]bool // the columns that the sub-select shows, nil for all
+	read       bool            // false for the target of a write, until something of it is read
+	rowRead    bool            // everything of it is read
 	locked     bool
 	qualified  bool // the text names its schema
 	replaced   bool // a read of a masked relation: the whole name becomes a sub-select

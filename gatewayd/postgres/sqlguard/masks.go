@@ -207,21 +207,21 @@ func (m *maskedRelation) sub(u *use) string {
 		return m.query
 	}
 	var b strings.Builder
-	b.WriteString("(select ")
+	var list []string
 	for i, col := range m.rel.Columns {
-		if i > 0 {
-			b.WriteString(", ")
+		if u.reached != nil && !u.reached[col.Name] {
+			continue
 		}
 		expr, masked := m.masks[col.Name]
 		if !masked {
 			expr = fmt.Sprintf("c%d", i+1)
 		}
-		b.WriteString(expr + " as " + quoteIdent(col.Name))
+		list = append(list, expr+" as "+quoteIdent(col.Name))
 	}
 	for _, name := range u.system {
-		b.WriteString(", " + sourceAlias + "." + name + " as " + name)
+		list = append(list, sourceAlias+"."+name+" as "+name)
 	}
-	b.WriteString(" from ")
+	b.WriteString("(select " + strings.Join(list, ", ") + " from ")
 	if u.only {
 		b.WriteString("only ")
 	}

@@ -1,36 +1,46 @@
 package sqlguard
 
 import (
-	"slices"
 	"strings"
 )
 
-// reaches says whether the statement could read a masked column of a relation
-// that it names. When it provably cannot, the relation itself may stand in the
-// text, which costs the server nothing. Names are judged without their scopes.
-func (f *facts) reaches(u *use) bool {
-	if !u.masked.columnwise() || u.masked.system || f.star || f.topStar || f.natural || f.aliasColumns || f.indirection || f.joinAlias {
-		return true
+// reached lists the columns of a relation that the statement could read. ok is
+// false when that could be all of them. Names are judged without their scopes.
+func (f *facts) reached(u *use) (columns map[string]bool, ok bool) {
+	if u.rel == nil || f.star || f.topStar || f.natural || f.aliasColumns || f.indirection || f.joinAlias {
+		return nil, false
 	}
+	columns = make(map[string]bool)
 	for _, c := range f.columns {
 		last := c.last()
 		switch {
 		case last == "", last == u.alias, last == "old", last == "new":
-			return true // a star or a whole row
-		case slices.ContainsFunc(c.names, func(name string) bool { return u.masked.with[name] != "" }):
-			return true
+			return nil, false // a star or a whole row
 		case c.qualifier() == u.alias && u.rel.Column(last) == nil && !systemColumns[last]:
-			return true // a function of the whole row, written like a column
+			return nil, false // a function of the whole row, written like a column
+		}
+		for _, name := range c.names {
+			columns[name] = true
 		}
 	}
-	return false
+	return columns, true
 }
 
 // unmaskedRead leaves a masked relation of which no masked column is reached in its
 // place, with its columns named by position, so that a concurrent rename cannot
 // put a masked one under another's name. It reports false when it cannot.
 func (a *analysis) unmaskedRead(u *use) bool {
-	if u.sample != "" || a.facts.reaches(u) {
+	reached, ok := a.facts.reached(u)
+	if !ok || u.masked.system || !u.masked.columnwise() {
+		return false
+	}
+	u.reached = reached
+	for column := range u.masked.with {
+		if reached[column] {
+			return false
+		}
+	}
+	if u.sample != "" {
 		return false
 	}
 	columns := make([]string, len(u.rel.Columns))
