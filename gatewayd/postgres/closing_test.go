@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -131,9 +130,7 @@ func TestATargetThatHangs(t *testing.T) {
 			}
 		},
 		"and a client that takes nothing": func(t *testing.T, w *world, c *pgconn.PgConn, hang func()) error {
-			if err := c.Exec(t.Context(), "select repeat('x', 1000) from generate_series(1, 1000000)").Close; err == nil {
-				return errors.New("nothing is sent")
-			}
+			_ = c.Exec(t.Context(), "select repeat('x', 1000) from generate_series(1, 1000000)") // its rows are not read
 			until(t, "the way to the client is full", func() bool {
 				return w.one("select count(*) from pg_stat_activity where usename = '"+w.role+"' and wait_event = 'ClientWrite'") == "1"
 			})

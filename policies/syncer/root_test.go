@@ -228,9 +228,9 @@ func TestAcceptRewind(t *testing.T) {
 	start := a.run("rev-parse", "HEAD")
 	h := a.syncer()
 	h.once()
-	accepted := a.put(reviewPath("report"), review("report", 1, "app.items"))
+	a.put(reviewPath("report"), review("report", 1, "app.items"))
 	a.put(reviewPath("etl"), review("etl", 2, "app.orders"))
-	accepted = a.run("rev-parse", "HEAD")
+	accepted := a.run("rev-parse", "HEAD")
 	h.expect("etl#2 report#1", "")
 	for _, tt := range []struct {
 		name, from, to string
