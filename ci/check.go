@@ -151,7 +151,7 @@ func reachable(p reviews.Pending) bool {
 
 // policies compiles those of a tree; nil when they do not compile.
 func (r *Report) policies(ctx context.Context, t *reviews.Tree) *policies.Policy {
-	policy, err := policies.Compile(ctx, policySources(t))
+	policy, err := compile(ctx, t)
 	r.problems(RulePolicy, Error, asProblems(err)...)
 	if err != nil {
 		return nil
@@ -207,7 +207,7 @@ func Test(ctx context.Context, tree fs.FS, opt Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	policy, err := policies.Compile(ctx, policySources(t))
+	policy, err := compile(ctx, t)
 	if err != nil {
 		return nil, fmt.Errorf("the policies do not compile:\n%w", err)
 	}
@@ -320,4 +320,16 @@ func policyTests(ctx context.Context, policy *policies.Policy, sources map[strin
 func exists(tree fs.FS, name string) bool {
 	_, err := fs.Stat(tree, name)
 	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// patience is how long one decision may take here, where no session waits for it
+// and a busy machine must not make an example fail.
+const patience = 10 * time.Second
+
+func compile(ctx context.Context, t *reviews.Tree) (*policies.Policy, error) {
+	policy, err := policies.Compile(ctx, policySources(t))
+	if err != nil {
+		return nil, err
+	}
+	return policy.WithTimeout(patience), nil
 }

@@ -99,7 +99,7 @@ func (c *comparison) judge(ctx context.Context) error {
 	var err error
 	c.base, err = reviews.Load(view{c.Base, c.Head, of(base)}, reviews.LoadOptions{Now: c.opt.Now, Cache: c.cache})
 	if err == nil {
-		c.policy, err = policies.Compile(ctx, policySources(c.base))
+		c.policy, err = compile(ctx, c.base)
 	}
 	if err != nil {
 		c.unusable(err)

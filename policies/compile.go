@@ -75,6 +75,14 @@ func Compile(ctx context.Context, sources map[string][]byte) (p *Policy, err err
 	return p, nil
 }
 
+// WithTimeout is the policy with another deadline than DecisionTimeout, for tools
+// that nobody waits for on the wire.
+func (p *Policy) WithTimeout(d time.Duration) *Policy {
+	patient := *p
+	patient.timeout = d
+	return &patient
+}
+
 // TimeDependent reports whether an owner's rule reads input.now, or input as a
 // whole. The verdict may then change by itself, so it must not be cached.
 func (p *Policy) TimeDependent() bool { return p.timeDependent }

@@ -54,8 +54,11 @@ func policyOf(ctx context.Context, tree *reviews.Tree) (*policies.Policy, error)
 	if err != nil {
 		return nil, fmt.Errorf("the policies do not compile:\n%w", err)
 	}
-	return policy, nil
+	return policy.WithTimeout(patience), nil
 }
+
+// patience is how long one decision may take here, where no session waits for it.
+const patience = 10 * time.Second
 
 func sourcesOf(tree *reviews.Tree) map[string][]byte {
 	sources := make(map[string][]byte, len(tree.Policies))

@@ -114,8 +114,8 @@ func (s *Syncer) policyOf(ctx context.Context, t *gitrepo.Tree) (*policies.Polic
 	if err != nil {
 		return nil, err
 	}
-	s.policy, s.policyID, s.auto = policy, id, map[string]string{}
-	return policy, nil
+	s.policy, s.policyID, s.auto = policy.WithTimeout(10*time.Second), id, map[string]string{} // no session waits here
+	return s.policy, nil
 }
 
 // closed are the documents of head that the history closes.
