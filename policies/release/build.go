@@ -40,6 +40,9 @@ type BuildInput struct {
 	RootsBefore []RootSeen
 	// RootSeen is when sync first saw Tree's trust root. Default: Now.
 	RootSeen time.Time
+	// Seen is when a signature or attestation was first seen, by the sha256 of its
+	// file in lower-case hex, as Tree was loaded with. Optional.
+	Seen func(sha256 string) time.Time
 	// Cache remembers what did not change since the last Build. Optional.
 	Cache *Cache
 }
@@ -178,7 +181,7 @@ func policyMembers(in BuildInput) (map[string][]byte, error) {
 	}
 	members := maps.Clone(policies.Library())
 	maps.Copy(members, ownerModules(files))
-	members[trustData] = canonical(trustFile{Roots: roots, Documents: files})
+	members[trustData] = canonical(trustFile{Roots: roots, Documents: files, Seen: files.sightings(in.Seen)})
 	return members, nil
 }
 
@@ -206,6 +209,7 @@ func connectionFileOf(in BuildInput, c *reviews.Connection, open []*reviews.Revi
 		file.documents.add(r.Source)
 		file.reviews[r.Metadata.Name] = in.Cache.entry(r, seen(in, r))
 	}
+	file.seen = file.documents.sightings(in.Seen)
 	return file
 }
 

@@ -133,6 +133,7 @@ func (s *Syncer) input(tree *reviews.Tree, now time.Time) (release.BuildInput, e
 		Tree: tree, Commit: s.state.Commit, Ref: "refs/heads/" + s.opt.Branch, Sequence: s.state.Sequence,
 		History: map[string]release.Seen{}, HighestSequences: map[string]int64{},
 		Now: now, ValidFor: tree.Config.Spec.Freshness.ValidFor.Std(), Cache: s.built, RootsBefore: chain, RootSeen: s.state.root().At,
+		Seen: func(sha256 string) time.Time { return s.state.Seen[sha256] },
 	}
 	for path, m := range s.state.Documents {
 		if m.Sequence > 0 {
