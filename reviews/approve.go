@@ -121,12 +121,14 @@ func (l *loader) hear(s *subject, rules []rule) (voices, Problems) {
 	}
 	var heard voices
 	var attestation Problems
+	s.source.Attestation = nil
 	if forge || l.tree.Config != nil && l.tree.Config.Spec.Forge.Kind != "" {
 		statement, err := l.attested(*s)
 		if err != nil {
 			at := AttestationPath(s.source.SHA256)
 			attestation = Problems{problemf(at, "sync attests the pull request again", "attestation %s does not count: %v", at, err)}
 		} else if statement != nil {
+			s.source.Attestation = statement.file
 			var contributors map[string]bool
 			heard.people, heard.bots, contributors = l.accounts(statement)
 			s.excluded = maps.Clone(s.excluded)

@@ -119,13 +119,14 @@ func (l *loader) attested(s subject) (*sighted, error) {
 	if err := strictJSON(signed.Payload, &st); err != nil || st.Type != statementType || st.PredicateType != forgeApprovalType {
 		return nil, errors.New("its statement is not about a pull request's approvals")
 	}
-	return &sighted{&st.Predicate, seen}, l.about(&st, s)
+	return &sighted{&st.Predicate, seen, b}, l.about(&st, s)
 }
 
 // sighted is an approval with the time at which sync first saw its attestation.
 type sighted struct {
 	*ForgeApproval
 	seen time.Time
+	file []byte
 }
 
 // about checks that a statement speaks of this document in this repository.

@@ -48,6 +48,9 @@ type Source struct {
 	Approvals []string
 	// Signatures are the sidecars, file name to armoured SSHSIG.
 	Signatures map[string][]byte
+	// Attestation is the file about its pull request that was heard, nil when
+	// there is none or it does not count.
+	Attestation []byte
 }
 
 // Config is sallyport.yaml.

@@ -32,6 +32,10 @@ type Config struct {
 	TrustRoot string `yaml:"trustRoot"`
 	// Release is the folder that `sallyport sync` publishes to. Required.
 	Release string `yaml:"release"`
+	// Verify is "release" (default: the release key vouches for approvals) or
+	// "full": every approval in a release is verified again, so that a stolen
+	// release key alone grants nothing.
+	Verify string `yaml:"verify"`
 	// State is a folder of the gateway's own: the high-water mark of releases and
 	// summaries on their way to git. It is created with mode 0700. Required.
 	State string `yaml:"state"`
@@ -116,6 +120,7 @@ func loadConfig(path string) (*Config, error) {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	c := &Config{
+		Verify:     "release",
 		Recordings: Recordings{Durability: "fsync", OutputPerStatement: 64 << 10},
 		Audit:      Audit{Branch: "audit", Every: reviews.Duration(5 * time.Second)},
 		Log:        Log{Level: "info", Format: "text"},
@@ -165,6 +170,9 @@ func (c *Config) check(lines strictyaml.Lines) strictyaml.Problems {
 	}
 	if c.TrustRoot != "" && !pinned.MatchString(c.TrustRoot) {
 		add("trustRoot", "trustRoot is not a digest", "write sha256: and 64 lower-case hex digits")
+	}
+	if c.Verify != "release" && c.Verify != "full" {
+		add("verify", "verify is neither release nor full", "write full to verify every approval here")
 	}
 	if c.Key != "" {
 		if problem := privateFile(c.Key); problem != "" {

@@ -77,6 +77,7 @@ func TestAllProblemsAtOnce(t *testing.T) {
 	for _, r := range [][2]string{
 		{"name: gw1", "nam: gw1"},
 		{"durability: fsync", "durability: sometimes"},
+		{"verify: release", "verify: mostly"},
 		{"127.0.0.1:6432", "0.0.0.0:6432"},
 		{"env:ORDERS_DB_PASSWORD", "hunter2"},
 		{"level: info", "level: loud"},
@@ -93,7 +94,7 @@ func TestAllProblemsAtOnce(t *testing.T) {
 	}
 	for _, want := range []string{
 		`:1:1: `, "nam", `did you mean "name"`,
-		"durability is neither", "plain is only allowed on a loopback address", "not a credential reference", "unknown level",
+		"durability is neither", "verify is neither", "plain is only allowed on a loopback address", "not a credential reference", "unknown level",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the problems do not mention %q:\n%v", want, err)

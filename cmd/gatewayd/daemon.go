@@ -217,7 +217,7 @@ func newReleases(c *Config, g *gatewayd.Gateway, log *slog.Logger) (*releases, e
 		log.Warn("no high-water mark yet: the first release that has not expired is taken, whatever came before it")
 	}
 	trust := release.Trust{RootDigest: strings.TrimPrefix(c.TrustRoot, "sha256:")}
-	return &releases{gateway: g, opener: release.Opener{Dir: c.Release, Trust: trust, HighWater: mark}}, nil
+	return &releases{gateway: g, opener: release.Opener{Dir: c.Release, Trust: trust, HighWater: mark, Full: c.Verify == "full"}}, nil
 }
 
 // load takes what is published now, or keeps what is loaded and says why.

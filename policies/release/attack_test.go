@@ -579,11 +579,11 @@ func FuzzDecodeConnection(f *testing.F) {
 		}
 	}
 	for _, text := range []string{
-		`{"connection":{},"reviews":{},"documents":{}}`,
-		`{"connection":{"a":"}\\\""},"reviews":{"a":{"b":["]"]},"c":{}},"documents":{"a":"Cg==","b":""}}`,
-		`{"connection":{},"reviews":{"a":{},"a":{}},"documents":{}}`,
-		`{"connection":{},"reviews":{"\u0061":{}},"documents":{"\u003c":""}}`,
-		`{"connection":"\\`, `{"connection":"`, `{"connection":}`, `{"connection":1,"reviews":{},"documents":{}}`, `{`,
+		`{"connection":{},"reviews":{},"documents":{},"seen":{}}`,
+		`{"connection":{"a":"}\\\""},"reviews":{"a":{"b":["]"]},"c":{}},"documents":{"a":"Cg==","b":""},"seen":{"a":"2026-11-24T12:00:00Z"}}`,
+		`{"connection":{},"reviews":{"a":{},"a":{}},"documents":{},"seen":{}}`,
+		`{"connection":{},"reviews":{"\u0061":{}},"documents":{"\u003c":""},"seen":{"\u0061":"\u003c"}}`,
+		`{"connection":"\\`, `{"connection":"`, `{"connection":}`, `{"connection":1,"reviews":{},"documents":{},"seen":{}}`, `{`,
 	} {
 		f.Add([]byte(text))
 	}

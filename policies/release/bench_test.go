@@ -46,3 +46,28 @@ func BenchmarkOpen(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkOpenFully is the same for a gateway that trusts no sync.
+func BenchmarkOpenFully(b *testing.B) {
+	r, dir := big(b, 10_000)
+	b.Run("cold", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := r.openFully(dir, nil); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("one-changed", func(b *testing.B) {
+		before, err := r.openFully(dir, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		r.review("db-0/job-0", 2, "app.orders")
+		next := r.publish(8)
+		for b.Loop() {
+			if _, err := r.openFully(next, before); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

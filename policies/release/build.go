@@ -42,6 +42,9 @@ type BuildInput struct {
 	RootSeen time.Time
 	// Taken is what sync saw for the first time since the release before.
 	Taken []Taken
+	// Seen is when a signature or attestation was first seen, by the sha256 of its
+	// file in lower-case hex, as Tree was loaded with. Optional.
+	Seen func(sha256 string) time.Time
 	// Cache remembers what did not change since the last Build. Optional.
 	Cache *Cache
 }
@@ -181,7 +184,7 @@ func policyMembers(in BuildInput) (map[string][]byte, error) {
 	}
 	members := maps.Clone(policies.Library())
 	maps.Copy(members, ownerModules(files))
-	members[trustData] = canonical(trustFile{Roots: roots, Documents: files})
+	members[trustData] = canonical(trustFile{Roots: roots, Documents: files, Seen: files.sightings(in.Seen)})
 	return members, nil
 }
 
@@ -209,6 +212,7 @@ func connectionFileOf(in BuildInput, c *reviews.Connection, open []*reviews.Revi
 		file.documents.add(r.Source)
 		file.reviews[r.Metadata.Name] = in.Cache.entry(r, seen(in, r))
 	}
+	file.seen = file.documents.sightings(in.Seen)
 	return file
 }
 

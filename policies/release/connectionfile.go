@@ -17,6 +17,7 @@ type connectionFile struct {
 	connection json.RawMessage            // canonical
 	reviews    map[string]json.RawMessage // reviewEntry by name, canonical
 	documents  documents                  // base64 in the file
+	seen       sightings
 }
 
 // reviewEntry is data.sallyport.connections[_].reviews[name].
@@ -35,6 +36,7 @@ func (f connectionFile) encode() []byte {
 	for name, entry := range f.reviews {
 		size += len(name) + len(entry) + 4
 	}
+	size += 96 * len(f.seen)
 	for name, b := range f.documents {
 		size += len(name) + base64.StdEncoding.EncodedLen(len(b)) + 6
 	}
@@ -50,6 +52,10 @@ func (f connectionFile) encode() []byte {
 		out = append(appendName(out, i, name), '"')
 		out = base64.StdEncoding.AppendEncode(out, f.documents[name])
 		out = append(out, '"')
+	}
+	out = append(out, `},"seen":{`...)
+	for i, sum := range slices.Sorted(maps.Keys(f.seen)) {
+		out = append(appendName(out, i, sum), canonical(f.seen[sum])...)
 	}
 	return append(out, `}}`...)
 }
@@ -75,7 +81,7 @@ func needsEscape(c rune) bool {
 // JSON, and canonical, is left to whoever looks into it: for each entry of a review and
 // for the connection somebody has to, or has to know the very same bytes already.
 func decodeConnection(b []byte) (connectionFile, error) {
-	f := connectionFile{reviews: map[string]json.RawMessage{}, documents: documents{}}
+	f := connectionFile{reviews: map[string]json.RawMessage{}, documents: documents{}, seen: sightings{}}
 	s := scanner{rest: b}
 	err := s.object(func(name string) error {
 		switch name {
@@ -91,6 +97,11 @@ func decodeConnection(b []byte) (connectionFile, error) {
 			return s.object(func(name string) (err error) {
 				f.documents[name], err = base64.StdEncoding.DecodeString(s.string())
 				return err
+			})
+		case "seen":
+			return s.object(func(sum string) error {
+				f.seen[sum] = s.string()
+				return nil
 			})
 		}
 		return errNotCanonical

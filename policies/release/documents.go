@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sallyport-dev/sallyport/reviews"
 )
@@ -22,11 +23,19 @@ type documents map[string][]byte
 type trustFile struct {
 	Roots     []rootSeen `json:"roots"`     // the present one last
 	Documents documents  `json:"documents"` // JSON has them in base64
+	Seen      sightings  `json:"seen"`
 }
 
-// add puts the document and its signatures into the files.
+// sightings are when sync first saw signatures and attestations, RFC 3339, by the
+// sha256 hex of the file. One that is missing counts as seen when the release was issued.
+type sightings map[string]string
+
+// add puts the document, its signatures and its attestation into the files.
 func (d documents) add(s reviews.Source) {
 	d[s.Path] = s.Bytes
+	if s.Attestation != nil {
+		d[reviews.AttestationPath(s.SHA256)] = s.Attestation
+	}
 	for name, signature := range s.Signatures {
 		d[s.Path+".sigs/"+path.Base(name)] = signature
 	}
@@ -61,6 +70,24 @@ func (d documents) fs() (fs.FS, error) {
 		return nil, fmt.Errorf("release: documents: %w", err)
 	}
 	return zip.NewReader(bytes.NewReader(out.Bytes()), int64(out.Len()))
+}
+
+// sightings are what seen tells about the signatures and attestations among the files.
+func (d documents) sightings(seen func(sha256 string) time.Time) sightings {
+	all := sightings{}
+	if seen == nil {
+		return all
+	}
+	for name, b := range d {
+		if !isApproval(name) {
+			continue
+		}
+		sum := digest(b)
+		if at := seen(sum); !at.IsZero() {
+			all[sum] = stamp(at)
+		}
+	}
+	return all
 }
 
 // signatures are the sidecars by document and file name.

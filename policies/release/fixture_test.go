@@ -103,8 +103,12 @@ spec:
   revoked:
     - {fingerprint: "`+ssh.FingerprintSHA256(r.keys["revoked-release"].PublicKey())+`", reason: stolen laptop}
 `+extra)
-	sum := sha256.Sum256(r.files[reviews.RootPath].Data)
-	r.root = hex.EncodeToString(sum[:])
+	r.root = digestOf(r.files[reviews.RootPath].Data)
+}
+
+func digestOf(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
 }
 
 // write adds a document with user:bob's approval.
@@ -167,10 +171,17 @@ func (r *repo) load() *reviews.Tree {
 	return tree
 }
 
-func (r *repo) input(sequence int64) release.BuildInput {
+// input is what sync builds from: the files, unless a tree is given.
+func (r *repo) input(sequence int64, given ...*reviews.Tree) release.BuildInput {
 	r.t.Helper()
+	var tree *reviews.Tree
+	if len(given) > 0 {
+		tree = given[0]
+	} else {
+		tree = r.load()
+	}
 	return release.BuildInput{
-		Tree: r.load(), Commit: strings.Repeat("a", 40), Ref: "refs/heads/main", Sequence: sequence, Now: now, RootSeen: now.Add(-time.Hour),
+		Tree: tree, Commit: strings.Repeat("a", 40), Ref: "refs/heads/main", Sequence: sequence, Now: now, RootSeen: now.Add(-time.Hour),
 		History: map[string]release.Seen{"orders-db/etl-nightly": {Commit: strings.Repeat("b", 40), At: now.Add(-time.Hour)}},
 	}
 }

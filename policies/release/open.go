@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -39,6 +40,10 @@ type Opener struct {
 	Dir       string
 	Trust     Trust
 	HighWater *HighWater // nil only for tools that enforce nothing
+	// Full also verifies every approval in the release, so that whoever holds a
+	// release key, or runs sync, can withhold and delay but not grant. Opens that
+	// are given the same release as before must not overlap then.
+	Full bool
 }
 
 // Open reads and verifies the release that dir holds.
@@ -81,7 +86,10 @@ func (o Opener) open(ctx context.Context, before *Release, now time.Time) (*Rele
 	if err := r.readPolicy(ctx, members, before); err != nil {
 		return nil, bundleError(PolicyBundle, err)
 	}
-	return r, o.readConnections(ctx, r, before)
+	if err := o.readConnections(ctx, r, before); err != nil || !o.Full {
+		return r, err
+	}
+	return r, r.verifyFully(ctx, before)
 }
 
 func (o Opener) readEnvelope() (signed, Envelope, error) {
@@ -241,7 +249,10 @@ func (r *Release) readTrust(members map[string][]byte, trust Trust, mark *HighWa
 	if err != nil {
 		return fmt.Errorf("%s: %w", trustData, err)
 	}
-	r.documents = file.Documents
+	r.documents, r.seen = file.Documents, file.Seen
+	if err := checkPolicyDocuments(r.documents); err != nil {
+		return err
+	}
 	if r.Root, err = reviews.ParseRoot(reviews.RootPath, r.documents[reviews.RootPath]); err != nil {
 		return err
 	}
@@ -253,6 +264,22 @@ func (r *Release) readTrust(members map[string][]byte, trust Trust, mark *HighWa
 		return err
 	}
 	return r.sameRepo(r.Config.Metadata, r.Config.Source)
+}
+
+// checkPolicyDocuments refuses what has no place in the policy bundle.
+func checkPolicyDocuments(files documents) error {
+	attestations := files.attestationPaths()
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		document, _, _ := strings.Cut(name, ".sigs/")
+		switch reviews.KindOf(document) {
+		case reviews.KindRoot, reviews.KindConfig, reviews.KindPrincipal, reviews.KindPolicy:
+			continue
+		}
+		if !strings.HasPrefix(document, "trust/history/") && !attestations[name] {
+			return fmt.Errorf("document %s does not belong into this bundle", name)
+		}
+	}
+	return nil
 }
 
 func (r *Release) sameRepo(m reviews.Metadata, s reviews.Source) error {

@@ -90,6 +90,7 @@ func (r *Release) connection(ctx context.Context, name string, file connectionFi
 		Catalog:   document.Catalog,
 		Digest:    document.Source.SHA256,
 		documents: file.documents,
+		seen:      file.seen,
 	}
 	if err := c.checkDocuments(file); err != nil {
 		return nil, err
@@ -98,12 +99,13 @@ func (r *Release) connection(ctx context.Context, name string, file connectionFi
 }
 
 // checkDocuments demands that each document is the connection, its catalog, a
-// review that has an entry, or a signature of one of these.
+// review that has an entry, or a signature or an attestation of one of these.
 func (c *Connection) checkDocuments(file connectionFile) error {
+	attestations := file.documents.attestationPaths()
 	for _, name := range slices.Sorted(maps.Keys(file.documents)) { // so that the same problem is always told first
 		document, _, isSignature := strings.Cut(name, ".sigs/")
 		switch {
-		case document == c.Document.Source.Path, name == reviews.CatalogPath(c.Name):
+		case document == c.Document.Source.Path, name == reviews.CatalogPath(c.Name), attestations[name]:
 			continue
 		case reviews.KindOf(document) == reviews.KindReview:
 			entry := strings.TrimSuffix(strings.TrimPrefix(document, "reviews/"), ".yaml")

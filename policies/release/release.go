@@ -81,6 +81,8 @@ type Release struct {
 	Connections map[string]*Connection
 
 	documents documents // of the policy bundle
+	seen      sightings // of the policy bundle
+	verified  *verified // nil unless the Opener verifies fully
 }
 
 // Principal is somebody who may log in.
@@ -101,6 +103,7 @@ type Connection struct {
 	reviews   map[string]*Review
 	bySubject map[string][]*Review
 	documents documents
+	seen      sightings
 }
 
 // Review is one approved review as it stands in the release.
