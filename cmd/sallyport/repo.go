@@ -156,7 +156,7 @@ func (r *accessRepo) at(ctx context.Context, ref string) (*snapshot, error) {
 }
 
 // documentFolders are what an access repo consists of; the rest is not read.
-var documentFolders = []string{reviews.ConfigPath, reviews.ConfigPath + ".sigs", "trust", "principals", "connections", "reviews", "policies"}
+var documentFolders = []string{reviews.ConfigPath, reviews.ConfigPath + ".sigs", reviews.RewindPath, reviews.RewindPath + ".sigs", "trust", "principals", "connections", "reviews", "policies"}
 
 // read reads the documents of a commit from git's objects, byte for byte,
 // whatever the work tree or its attributes say.

@@ -61,6 +61,7 @@ type approval struct {
 	Sidecar   string `json:"sidecar"`
 	Grants    string `json:"grants,omitempty"` // what was told about it
 	bytes     []byte
+	outside   string // folder of a document that is not in git; "" for all others
 	signature []byte
 	kind      reviews.Kind
 	forbidden string // why the signer's word would not count
@@ -128,6 +129,13 @@ func (o *signOptions) read(repo *accessRepo, head *snapshot, arg string) (*appro
 	if _, statErr := os.Lstat(full); err != nil || errors.Is(statErr, fs.ErrNotExist) {
 		rel = filepath.Clean(arg) // a path from the root of the access repo, as with --repo
 		full = filepath.Join(top, rel)
+	}
+	if filepath.Base(full) == reviews.ExtensionPath && !filepath.IsLocal(rel) { // it stands beside a release, not in git
+		b, err := os.ReadFile(full)
+		if err != nil {
+			return nil, err
+		}
+		return &approval{Path: reviews.ExtensionPath, kind: reviews.KindExtension, bytes: b, outside: filepath.Dir(full)}, nil
 	}
 	path := filepath.ToSlash(rel)
 	kind := reviews.KindOf(path)
@@ -197,6 +205,26 @@ func (a *approval) understand(as string, tree *reviews.Tree) error {
 			return err
 		}
 		a.SHA256, a.Grants = c.Source.SHA256, describeConfig(c)
+	case reviews.KindRewind:
+		r, err := reviews.ParseRewind(a.Path, a.bytes)
+		if err != nil {
+			return err
+		}
+		if r.Metadata.Repo != tree.Root.Metadata.Repo {
+			return fmt.Errorf("%s is about another access repo, %s", a.Path, r.Metadata.Repo)
+		}
+		a.SHA256 = r.Source.SHA256
+		a.Grants = fmt.Sprintf("sync goes on from commit %s instead of %s, which it accepted last: everything merged since is given up\nreason: %s", r.Spec.To, r.Spec.From, r.Spec.Reason)
+	case reviews.KindExtension:
+		e, err := reviews.ParseExtension(a.Path, a.bytes)
+		if err != nil {
+			return err
+		}
+		if e.Metadata.Repo != tree.Root.Metadata.Repo {
+			return fmt.Errorf("%s is about a release of another access repo, %s", a.Path, e.Metadata.Repo)
+		}
+		a.SHA256 = e.Source.SHA256
+		a.Grants = fmt.Sprintf("gateways use release %s until %s, and nothing can be revoked while they do\nreason: %s", e.Spec.Release, stamp(e.Spec.Until), e.Spec.Reason)
 	case reviews.KindPolicy:
 		a.SHA256 = sha256Hex(a.bytes)
 		a.Grants = fmt.Sprintf("policy rules of %s, %s; they can only take away", a.Path, count(bytes.Count(a.bytes, []byte("\n")), "line"))
@@ -218,16 +246,23 @@ func (o *signOptions) sign(ctx context.Context, g *globals, repo *accessRepo, si
 			return err
 		}
 		a.Sidecar = reviews.SidecarPath(a.Path, o.as, signer.PublicKey())
-		full := filepath.Join(repo.git.dir, filepath.FromSlash(a.Sidecar))
+		dir := repo.git.dir
+		if a.outside != "" {
+			dir = a.outside
+		}
+		full := filepath.Join(dir, filepath.FromSlash(a.Sidecar))
 		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
 			return err
 		}
 		if err := os.WriteFile(full, signature, 0o644); err != nil {
 			return err
 		}
-		paths, names = append(paths, a.Sidecar), append(names, a.Path)
+		if a.outside == "" {
+			paths, names = append(paths, a.Sidecar), append(names, a.Path)
+		}
 	}
-	if !o.noCommit {
+	commit := !o.noCommit && len(paths) > 0
+	if commit {
 		if err := o.commit(ctx, repo, paths, names); err != nil {
 			return err
 		}
@@ -236,7 +271,7 @@ func (o *signOptions) sign(ctx context.Context, g *globals, repo *accessRepo, si
 		return printJSON(out, approvals)
 	}
 	fmt.Fprintf(out, "signed by %s", o.as)
-	if !o.noCommit {
+	if commit {
 		fmt.Fprint(out, " and committed; push it for others to see")
 	}
 	fmt.Fprintln(out)

@@ -6,21 +6,26 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sallyport-dev/sallyport/gatewayd/credential"
 	"github.com/sallyport-dev/sallyport/policies/syncer"
+	forgeapi "github.com/sallyport-dev/sallyport/reviews/forge"
 )
 
 // syncOptions are the flags of sync.
 type syncOptions struct {
-	remote, ref, out, key, state, trustRoot string
-	watch                                   bool
-	every                                   time.Duration
+	remote, ref, out, key, state, trustRoot        string
+	audit, auditBranch, attesterKey, token, listen string
+	watch                                          bool
+	every                                          time.Duration
 }
 
 func newSync(g *globals) *cobra.Command {
@@ -36,12 +41,21 @@ The first trust root is pinned by its digest: nothing that the repository says c
 replace it. A rewound branch is not followed. Documents that do not check are left
 out, each with its reason; what is broken never opens anything.
 
+Every release is committed to the audit branch as well, behind its publication: what
+cannot be pushed waits in --state. With --attester-key and --forge-token, approvals in
+merged pull requests are attested there and count where the approval rules say so;
+without them such documents stay pending. The forge is the one that the config names.
+
 --state holds what was seen so far. Keep it: it is what makes an old copy of a review
-stay dead. --watch logs to standard error, as JSON lines with --json.`,
+stay dead, and it is where ` + "`sallyport status`" + ` looks. --watch logs to standard error, as
+JSON lines with --json; --listen serves /metrics, /healthz and /readyz.`,
 		Example: `  sallyport sync --remote git@github.com:acme/access.git --out /var/lib/sallyport/release \
       --state /var/lib/sallyport/sync --key /etc/sallyport/release --trust-root sha256:9b1e…
   sallyport sync --remote ~/access --out release --state state --key release.key \
-      --trust-root sha256:$(sha256sum < trust/root.yaml | cut -c1-64) --watch --every 1s`,
+      --trust-root sha256:$(sha256sum < trust/root.yaml | cut -c1-64) --watch --every 1s
+  sallyport sync --remote https://git.example.org/acme/access.git --out release --state state --key release.key \
+      --trust-root sha256:9b1e… --attester-key attester.key --forge-token file:/etc/sallyport/forge-token \
+      --watch --listen 127.0.0.1:9464`,
 		Args: arguments(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if o.remote == "" {
@@ -50,8 +64,15 @@ stay dead. --watch logs to standard error, as JSON lines with --json.`,
 			if err := need(c, "out", "state", "key", "trust-root"); err != nil {
 				return err
 			}
-			if o.remote == "" {
+			switch {
+			case o.remote == "":
 				return need(c, "remote")
+			case (o.token == "") != (o.attesterKey == ""):
+				return usage("--forge-token and --attester-key go together: the one reads approvals, the other signs what was read")
+			case o.auditBranch != "" && (o.audit == "" || o.audit == "none"):
+				return usage("--audit-branch goes with --audit")
+			case o.listen != "" && !o.watch:
+				return usage("--listen goes with --watch")
 			}
 			return o.run(c.Context(), g, c.OutOrStdout(), c.ErrOrStderr())
 		},
@@ -65,6 +86,11 @@ stay dead. --watch logs to standard error, as JSON lines with --json.`,
 	f.StringVar(&o.trustRoot, "trust-root", "", "pinned digest of trust/root.yaml, sha256:…, as `sallyport init` prints it")
 	f.BoolVar(&o.watch, "watch", false, "go on until interrupted")
 	f.DurationVar(&o.every, "every", syncer.DefaultEvery, "how often --watch asks the remote")
+	f.StringVar(&o.audit, "audit", "", "URL or path of the audit repository, or \"none\" (default: spec.audit of the config in force)")
+	f.StringVar(&o.auditBranch, "audit-branch", "", "its branch, with --audit (default: audit)")
+	f.StringVar(&o.attesterKey, "attester-key", "", "an attester key of the trust root: private key file, or .pub file of one in the ssh-agent")
+	f.StringVar(&o.token, "forge-token", "", "where an access token of the forge is: env:NAME or file:/absolute/path; it also fetches over https")
+	f.StringVar(&o.listen, "listen", "", "with --watch, serve /metrics, /healthz and /readyz here, such as 127.0.0.1:9464 (default: nowhere)")
 	g.jsonFlag(c)
 	return c
 }
@@ -86,7 +112,20 @@ func (o *syncOptions) run(ctx context.Context, g *globals, out, errOut io.Writer
 	defer signer.Close()
 	options := syncer.Options{
 		Remote: o.remote, Branch: strings.TrimPrefix(o.ref, "refs/heads/"), StateDir: o.state, OutDir: o.out,
-		Signer: signer, TrustRoot: digest,
+		Signer: signer, TrustRoot: digest, Audit: o.auditOf(),
+	}
+	if o.token != "" {
+		token, err := readToken(ctx, o.token)
+		if err != nil {
+			return err
+		}
+		attester, err := openKey(o.attesterKey)
+		if err != nil {
+			return fmt.Errorf("--attester-key: %w", err)
+		}
+		defer attester.Close()
+		options.Attester = &syncer.Attester{Token: forgeapi.Token(token), Key: attester}
+		options.Git.Token = token
 	}
 	if o.watch {
 		options.Log = slog.New(slog.NewTextHandler(errOut, nil))
@@ -100,13 +139,65 @@ func (o *syncOptions) run(ctx context.Context, g *globals, out, errOut io.Writer
 	}
 	defer s.Close()
 	if o.watch {
-		err := s.Watch(ctx, o.every)
-		if errors.Is(err, context.Canceled) {
-			return nil // interrupted: how a watch ends
-		}
-		return err
+		return o.follow(ctx, s, errOut)
 	}
 	return o.once(ctx, g, s, out, errOut)
+}
+
+// auditOf is where the audit branch is.
+func (o *syncOptions) auditOf() syncer.Audit {
+	switch o.audit {
+	case "":
+		return syncer.Audit{FromConfig: true}
+	case "none":
+		return syncer.Audit{}
+	}
+	remote := o.audit
+	if info, err := os.Stat(remote); err == nil && info.IsDir() {
+		if abs, err := filepath.Abs(remote); err == nil {
+			remote = abs
+		}
+	}
+	return syncer.Audit{Remote: remote, Branch: o.auditBranch}
+}
+
+// readToken reads a token from where a reference says. What is no reference may
+// be the token itself, so no error repeats it.
+func readToken(ctx context.Context, reference string) (string, error) {
+	kind, rest, _ := strings.Cut(reference, ":")
+	if kind != "env" && kind != "file" || credential.Check(reference) != nil {
+		return "", usage("--forge-token takes env:NAME or file:/absolute/path, where the token is; on a command line everybody on this machine could read it")
+	}
+	if kind == "env" && os.Getenv(rest) == "" {
+		return "", fmt.Errorf("--forge-token: the environment variable %s is not set or empty", rest)
+	}
+	secret, err := credential.Resolve(ctx, reference)
+	if err != nil {
+		return "", fmt.Errorf("--forge-token: %w", err)
+	}
+	return secret.Reveal(), nil
+}
+
+// follow goes on until it is interrupted.
+func (o *syncOptions) follow(ctx context.Context, s *syncer.Syncer, errOut io.Writer) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var monitor sync.WaitGroup
+	defer monitor.Wait()
+	if o.listen != "" {
+		l, err := net.Listen("tcp", loopbackOf(o.listen))
+		if err != nil {
+			return hint(fmt.Errorf("--listen: %w", err), "write an address that is free, such as 127.0.0.1:9464")
+		}
+		fmt.Fprintf(errOut, "metrics on http://%s/metrics\n", l.Addr())
+		monitor.Go(func() { stop(serveMonitor(ctx, l, s.Status)) })
+		defer stop(nil)
+	}
+	err := s.Watch(ctx, o.every)
+	if errors.Is(err, context.Canceled) {
+		return nil // interrupted: how a watch ends
+	}
+	return err
 }
 
 func (o *syncOptions) once(ctx context.Context, g *globals, s *syncer.Syncer, out, errOut io.Writer) error {
@@ -118,6 +209,11 @@ func (o *syncOptions) once(ctx context.Context, g *globals, s *syncer.Syncer, ou
 	}
 	if err != nil {
 		return err
+	}
+	flush, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if err := s.Flush(flush); err != nil {
+		fmt.Fprintf(errOut, "the release is published; it is not in the log on the audit branch yet, which the next sync tries again: %s\n", clean(err.Error()))
 	}
 	if !g.json {
 		tellRelease(out, errOut, o.out, result)
@@ -132,6 +228,12 @@ func (o *syncOptions) once(ctx context.Context, g *globals, s *syncer.Syncer, ou
 func tellRelease(out, errOut io.Writer, dir string, r syncer.Result) {
 	for _, p := range r.Problems {
 		fmt.Fprintf(errOut, "closed: %s\n", clean(p.Error()))
+	}
+	for _, p := range r.Pending {
+		fmt.Fprintf(errOut, "pending: %s: %s\n", clean(p.Path), needs(p))
+	}
+	if r.Awaiting != "" {
+		fmt.Fprintf(errOut, "%s\n", clean(r.Awaiting))
 	}
 	verb := "is still current"
 	if r.Published {

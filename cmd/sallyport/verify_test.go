@@ -295,7 +295,7 @@ func TestVerifyNamesTheBadAuditCommit(t *testing.T) {
 		}, e.signWith("release")...)
 		e.wantClean(e.verify())
 		id := e.commit("release", e.session("gw1", e.header))
-		e.wantProblem(e.verify(), id, "adds approvals and nothing else")
+		e.wantProblem(e.verify(), id, "adds approvals and releases and nothing else")
 	})
 	t.Run("something else", func(t *testing.T) {
 		e := newEvidence(t)

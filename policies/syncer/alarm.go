@@ -1,6 +1,7 @@
 package syncer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -48,7 +49,7 @@ func (r Result) alarms(err error) []Alarm {
 	if rollback {
 		add(AlarmRollback, fmt.Sprintf("find out who rewrote the branch; put it back to a commit that continues %s, or have the root's members sign `sallyport accept-rewind --from %s`", short(r.Commit), r.Commit), "%s", err)
 	}
-	list = append(list, r.Aging(r.Time)...)
+	list = append(list, r.aging(r.Time)...)
 	if r.Broken != "" {
 		add(AlarmBroken, "`sallyport check` in a clone shows every problem; until they are mended, nothing new is granted", "trust, config or policies at %s are not usable, those of %s stay in force: %s", short(r.Commit), short(r.Good), r.Broken)
 	}
@@ -70,14 +71,31 @@ func (r Result) alarms(err error) []Alarm {
 		}
 		add(AlarmPending, "approve the pull requests, or sign the documents", "%s merged and not yet approved as the rules ask: %s: %s", plural(n, "document"), some(files), r.Awaiting)
 	}
-	if r.LogError != "" {
-		add(AlarmLog, "make the audit repository reachable, and let the release key's account push to it; nothing is lost meanwhile", "the newest releases are not in the log on the audit branch: %s", r.LogError)
+	return append(list, r.behind()...)
+}
+
+// behind is the alarm about the log.
+func (r Result) behind() []Alarm {
+	if r.LogError == "" {
+		return nil
 	}
+	return []Alarm{{AlarmLog, "releases are not in the log on the audit branch yet: " + r.LogError,
+		"make the audit repository reachable, and let sync push to it; nothing is lost meanwhile"}}
+}
+
+// AlarmsAt are the alarms at a time after the round: some come with time alone,
+// whether sync runs or not.
+func (r Result) AlarmsAt(now time.Time) []Alarm {
+	list := slices.DeleteFunc(slices.Clone(r.Alarms), func(a Alarm) bool { return a.Kind == AlarmExpired || a.Kind == AlarmFrozen })
+	list = append(list, r.aging(now)...)
+	slices.SortStableFunc(list, func(a, b Alarm) int {
+		return cmp.Compare(slices.Index(AlarmKinds, a.Kind), slices.Index(AlarmKinds, b.Kind))
+	})
 	return list
 }
 
-// Aging are the alarms that come with time alone, whether sync runs or not.
-func (r Result) Aging(now time.Time) []Alarm {
+// aging are the alarms that come with time alone.
+func (r Result) aging(now time.Time) []Alarm {
 	if r.Sequence == 0 {
 		return nil
 	}

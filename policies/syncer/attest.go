@@ -27,9 +27,8 @@ const attestEvery = 5 * time.Second
 // Attester lets sync take approvals in pull requests for approvals. The forge
 // is the one that the config in force names.
 type Attester struct {
-	Token   forge.Token
-	Account int64      // whose token it is; 0 asks the forge
-	Key     ssh.Signer // an attester key of the trust root
+	Token forge.Token
+	Key   ssh.Signer // an attester key of the trust root
 }
 
 // auditBranch is the branch that holds attestations and the log of releases.
@@ -359,7 +358,7 @@ func (s *Syncer) openForge() error {
 	}
 	client, err := forge.Open(forge.Options{
 		Kind: forge.Kind(named.Kind), Remote: address + "/" + named.Repository + ".git", URL: address,
-		Token: s.opt.Attester.Token, Account: s.opt.Attester.Account,
+		Token: s.opt.Attester.Token,
 	})
 	if err != nil {
 		return err

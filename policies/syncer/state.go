@@ -188,7 +188,7 @@ func writeDurably(file string, b []byte) error {
 // the time changed, and every ten seconds to show that sync is alive.
 func writeStatus(dir string, before, now Result) error {
 	quiet := now.Time.Sub(before.Time) < 10*time.Second && !now.Published && now.Commits == 0 &&
-		now.Error == before.Error && now.Broken == before.Broken && now.Sequence == before.Sequence
+		now.Error == before.Error && slices.Equal(now.Alarms, before.Alarms) && now.Sequence == before.Sequence
 	if quiet {
 		return nil
 	}
@@ -208,6 +208,22 @@ func writeStatus(dir string, before, now Result) error {
 		return err
 	}
 	return os.Rename(f.Name(), filepath.Join(dir, statusFile))
+}
+
+// ReadStatus reads what the syncer of a state folder last found.
+func ReadStatus(dir string) (Result, error) {
+	var r Result
+	b, err := os.ReadFile(filepath.Join(dir, statusFile))
+	if isMissing(err) {
+		return r, fmt.Errorf("%s has no %s: no sync with this state folder ever finished a round", dir, statusFile)
+	}
+	if err != nil {
+		return r, err
+	}
+	if err := json.Unmarshal(b, &r); err != nil {
+		return r, fmt.Errorf("%s: %w", filepath.Join(dir, statusFile), err)
+	}
+	return r, nil
 }
 
 // lock keeps a second syncer away from a state folder. The system lets go of

@@ -24,6 +24,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sync"
 	"time"
 
@@ -371,7 +372,16 @@ func (s *Syncer) Watch(ctx context.Context, every time.Duration) error {
 
 // Flush commits the releases that wait for it to the log on the audit branch.
 // Watch does so by itself.
-func (s *Syncer) Flush(ctx context.Context) error { return s.logged.flush(ctx) }
+func (s *Syncer) Flush(ctx context.Context) error {
+	err := s.logged.flush(ctx)
+	r := s.Status()
+	r.Waiting, r.LogError = s.logged.status()
+	r.Alarms = append(slices.DeleteFunc(slices.Clone(r.Alarms), func(a Alarm) bool { return a.Kind == AlarmLog }), r.behind()...)
+	s.mu.Lock()
+	s.result = r
+	s.mu.Unlock()
+	return errors.Join(err, writeStatus(s.opt.StateDir, Result{}, r))
+}
 
 // report logs what is new and keeps the result for others to read.
 func (s *Syncer) report(r Result, err error) {
