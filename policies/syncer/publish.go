@@ -145,7 +145,7 @@ func (s *Syncer) input(tree *reviews.Tree, now time.Time) (release.BuildInput, e
 		History: map[string]release.Seen{}, HighestSequences: map[string]int64{},
 		Now: now, ValidFor: tree.Config.Spec.Freshness.ValidFor.Std(), Cache: s.built, RootsBefore: chain, RootSeen: s.state.root().At,
 		Taken: s.state.Taken,
-		Seen: func(sha256 string) time.Time { return s.state.Seen[sha256] },
+		Seen:  func(sha256 string) time.Time { return s.state.Seen[sha256] },
 	}
 	for path, m := range s.state.Documents {
 		if m.Sequence > 0 {
