@@ -186,9 +186,9 @@ func (g *Gateway) next(r *release.Release, principal, connection string) string 
 }
 
 func (g *Gateway) staleRelease(st *state, now time.Time) *Denied {
-	if e := st.release.Envelope; !now.Before(e.ValidUntil) {
+	if until := st.release.Until; !now.Before(until) {
 		return &Denied{Rule: "release_expired",
-			Reason: "the release expired at " + e.ValidUntil.UTC().Format(time.RFC3339) + ", so everything is denied",
+			Reason: "the release expired at " + until.UTC().Format(time.RFC3339) + ", so everything is denied",
 			Next:   "tell the operator: gatewayd status says why no newer one came"}
 	}
 	return nil

@@ -118,7 +118,7 @@ func (g *Gateway) Swap(r *release.Release) {
 		}
 	}
 	g.config.Log.Info("release is current", "sequence", r.Envelope.Sequence, "commit", r.Envelope.Commit,
-		"validUntil", r.Envelope.ValidUntil, "sessionsCut", cut)
+		"validUntil", r.Until, "extended", r.Extended, "notExtended", r.NotExtended, "sessionsCut", cut)
 }
 
 // Refused notes that an offered release was not taken; the last good one stays.
@@ -204,7 +204,9 @@ type ReleaseStatus struct {
 	Digest      string    `json:"digest"`
 	Issued      time.Time `json:"issued"`
 	Loaded      time.Time `json:"loaded"`
-	ValidUntil  time.Time `json:"validUntil"`
+	ValidUntil  time.Time `json:"validUntil"`            // or until when the trust root's members extended it
+	Extended    string    `json:"extended,omitempty"`    // why they did
+	NotExtended string    `json:"notExtended,omitempty"` // why an extension that is there does not hold
 	Expired     bool      `json:"expired"`
 	Connections int       `json:"connections"`
 	Reviews     int       `json:"reviews"`
@@ -250,7 +252,8 @@ func (g *Gateway) Status() Status {
 		e := current.release.Envelope
 		st.Release = &ReleaseStatus{
 			Sequence: e.Sequence, Commit: e.Commit, Digest: current.release.Digest,
-			Issued: e.IssuedAt, Loaded: current.loaded, ValidUntil: e.ValidUntil, Expired: !now.Before(e.ValidUntil),
+			Issued: e.IssuedAt, Loaded: current.loaded, ValidUntil: current.release.Until, Expired: !now.Before(current.release.Until),
+			Extended: current.release.Extended, NotExtended: current.release.NotExtended,
 			Connections: len(current.release.Connections), Reviews: countReviews(current.release),
 		}
 	}
@@ -275,6 +278,10 @@ func nextAction(st Status, now time.Time) string {
 		return "no release was loaded: run `sallyport sync` and see that it writes to the folder that `release:` names"
 	case st.Release.Expired:
 		return "the release has expired and everything is denied: see why `sallyport sync` no longer publishes"
+	case st.Release.NotExtended != "":
+		return "the extension beside the release does not hold: " + st.Release.NotExtended
+	case st.Release.Extended != "":
+		return "the release is used longer than it says, and nothing can be revoked meanwhile: see that sync publishes again"
 	case st.LastError != "":
 		return "the last offered release was refused and the one before is still used: see lastError"
 	case now.After(st.Release.Issued.Add(st.Release.ValidUntil.Sub(st.Release.Issued) / 2)):

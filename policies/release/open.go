@@ -77,6 +77,7 @@ func (o Opener) open(ctx context.Context, before *Release, now time.Time) (*Rele
 	if err := verify(s, r.Root, now); err != nil {
 		return nil, fmt.Errorf("%s: %w", EnvelopeFile, err)
 	}
+	o.extend(r, now)
 	if err := o.checkEnvelope(envelope, r, now); err != nil {
 		return nil, fmt.Errorf("%s: %w", EnvelopeFile, err)
 	}
@@ -234,8 +235,8 @@ func (o Opener) checkEnvelope(e Envelope, r *Release, now time.Time) error {
 		return fmt.Errorf("it was issued at %s, in the future: check the clocks of sync and of this machine", e.IssuedAt.Format(time.RFC3339))
 	case !e.ValidUntil.After(e.IssuedAt):
 		return errors.New("it ends before it begins")
-	case !now.Before(e.ValidUntil):
-		return fmt.Errorf("%w (it was valid until %s)", ErrExpired, e.ValidUntil.Format(time.RFC3339))
+	case !now.Before(r.Until):
+		return fmt.Errorf("%w (it was valid until %s)", ErrExpired, r.Until.Format(time.RFC3339))
 	}
 	if o.HighWater == nil {
 		return nil

@@ -72,13 +72,18 @@ func (e Envelope) Digest() string { return digest(canonical(e)) }
 
 // Release is an opened, verified release: immutable once built.
 type Release struct {
-	Envelope    Envelope
-	Digest      string // sha256 hex of the envelope's payload
-	Policy      *policies.Policy
-	Root        *reviews.Root
-	Config      *reviews.Config
-	Principals  map[string]*Principal // trust-root and principals/ ones, by name
-	Connections map[string]*Connection
+	Envelope Envelope
+	Digest   string // sha256 hex of the envelope's payload
+	// Until is when the release ends: Envelope.ValidUntil, or later when the trust
+	// root's members extended this very release. Extended is then why, and
+	// NotExtended why an extension that is there does not hold.
+	Until                 time.Time
+	Extended, NotExtended string
+	Policy                *policies.Policy
+	Root                  *reviews.Root
+	Config                *reviews.Config
+	Principals            map[string]*Principal // trust-root and principals/ ones, by name
+	Connections           map[string]*Connection
 
 	documents documents // of the policy bundle
 	seen      sightings // of the policy bundle
