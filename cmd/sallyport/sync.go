@@ -83,7 +83,7 @@ JSON lines with --json; --listen serves /metrics, /healthz and /readyz.`,
 	f.StringVar(&o.out, "out", "", "release directory that gateways watch")
 	f.StringVar(&o.state, "state", "", "private directory for what was seen so far")
 	f.StringVar(&o.key, "key", "", "a release key of the trust root: private key file, or .pub file of one in the ssh-agent")
-	f.StringVar(&o.trustRoot, "trust-root", "", "pinned digest of trust/root.yaml, sha256:…, as `sallyport init` prints it")
+	f.StringVar(&o.trustRoot, "trust-root", "", "pinned digest of trust/root.yaml, sha256:…, as sallyport init prints it")
 	f.BoolVar(&o.watch, "watch", false, "go on until interrupted")
 	f.DurationVar(&o.every, "every", syncer.DefaultEvery, "how often --watch asks the remote")
 	f.StringVar(&o.audit, "audit", "", "URL or path of the audit repository, or \"none\" (default: spec.audit of the config in force)")
