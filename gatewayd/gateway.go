@@ -278,14 +278,14 @@ func nextAction(st Status, now time.Time) string {
 		return "no release was loaded: run `sallyport sync` and see that it writes to the folder that `release:` names"
 	case st.Release.Expired:
 		return "the release has expired and everything is denied: see why `sallyport sync` no longer publishes"
-	case st.Release.NotExtended != "":
-		return "the extension beside the release does not hold: " + st.Release.NotExtended
-	case st.Release.Extended != "":
-		return "the release is used longer than it says, and nothing can be revoked meanwhile: see that sync publishes again"
 	case st.LastError != "":
 		return "the last offered release was refused and the one before is still used: see lastError"
+	case st.Release.Extended != "":
+		return "the release may be used longer than it says, and nothing can be revoked meanwhile: see that sync publishes again"
 	case now.After(st.Release.Issued.Add(st.Release.ValidUntil.Sub(st.Release.Issued) / 2)):
 		return "the release is past half of its validity: see why `sallyport sync` no longer publishes"
+	case st.Release.NotExtended != "":
+		return "the extension beside the release does not hold: " + st.Release.NotExtended
 	}
 	return ""
 }
