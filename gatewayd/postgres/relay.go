@@ -220,7 +220,9 @@ func (s *session) row(e *entry, f frame) error {
 	s.rows++
 	s.bytes += int64(len(f.body()))
 	if !s.writer.quiet.Load() && e.command.Room() && len(s.text) < wholeLimit {
-		if f.kind == 'd' {
+		if e.understood != nil && e.understood.ShowsPlan() {
+			s.text = append(s.text, "(a line of a plan, which may repeat what is compared with masked columns)\n"...)
+		} else if f.kind == 'd' {
 			s.text = append(s.text, f.body()...)
 		} else {
 			fields, formats := s.layout(e)

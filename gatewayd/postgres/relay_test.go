@@ -231,3 +231,33 @@ func TestDeeplyNestedStatementsAreRefused(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// A plan repeats what is compared with a masked column, so a recording, in which the
+// statement has it digested, does not hold the plan.
+func TestAPlanIsNotRecordedWithWhatMeetsMaskedColumns(t *testing.T) {
+	w := newWorld(t, variant{masks: canaryMasks})
+	c := w.connect()
+	for _, text := range []string{
+		"explain select id from app.customers where email = 'sought-literal'",
+		"explain (format json, verbose) select id from app.customers where email = 'sought-literal'",
+		"prepare p(text) as select id from app.customers where email = $1; explain execute p('sought-literal')",
+	} {
+		if out, err := try(t, c, text); err != nil || !strings.Contains(out, "sought-literal") {
+			t.Errorf("%s: the client does not see its plan: %s, %v", text, out, err)
+		}
+	}
+	r := c.ExecParams(t.Context(), "explain select id from app.customers where email = $1", [][]byte{[]byte("sought-literal")}, nil, nil, nil).Read()
+	if r.Err != nil {
+		t.Error(r.Err)
+	}
+	run(t, c, "select 'harmless-literal'")
+	c.Close(t.Context())
+	until(t, "the session has ended", func() bool { return w.ended() == 1 })
+	recorded := w.recorded()
+	if strings.Contains(recorded, "sought-literal") {
+		t.Error("the recording holds the literal")
+	}
+	if !strings.Contains(recorded, "harmless-literal") || !strings.Contains(recorded, "a line of a plan") {
+		t.Error("the recording does not hold what it should")
+	}
+}

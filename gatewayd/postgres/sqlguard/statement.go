@@ -1,6 +1,7 @@
 package sqlguard
 
 import (
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -137,6 +138,12 @@ type Statement struct {
 
 	input string
 	edits []edit
+}
+
+// ShowsPlan says that the answer is a plan which may repeat literals and
+// parameters that meet masked columns, so that it must not be recorded as it is.
+func (s Statement) ShowsPlan() bool {
+	return s.Masked && slices.ContainsFunc(s.Parts, func(p Part) bool { return p.Kind == KindExplain })
 }
 
 // MapPosition maps a 1-based character position in Rewritten, as an error
