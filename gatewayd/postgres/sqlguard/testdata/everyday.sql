@@ -406,7 +406,7 @@ select * from json_to_recordset('[{"a":1}]') as x(a int)
 ;
 select table_name from information_schema.tables where table_schema = 'app'
 select column_name, data_type from information_schema.columns where table_name = 'customers'
-select relname from pg_class limit 1
+select relname from pg_class order by oid limit 1
 ~select c.oid::regclass from pg_catalog.pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'app'
 ~select pid, state, query from pg_stat_activity
 select name, setting from pg_settings where name = 'max_index_keys'
