@@ -30,7 +30,8 @@ file, a commit, a signature: the first thing that is wrong is named.
 
 It needs a clone of the access repo and the recordings, and no gateway and no network.
 Fetch first: what is not fetched is not compared. Keep the audit commit that verify
-prints: --audit-includes COMMIT notices when that branch was rewound since.`,
+prints: --audit-includes COMMIT notices when that branch was rewound since. Without an
+audit branch it fails, unless --without-audit says that there is none.`,
 		Example: `  sallyport verify --recordings /var/lib/sallyport/recordings
   sallyport verify s-0123456789abcdef --recordings copy --repo ~/access --json`,
 		Args: arguments(0, 1, ""),
@@ -47,6 +48,7 @@ prints: --audit-includes COMMIT notices when that branch was rewound since.`,
 	}
 	recordingsFlag(c, &o.dir)
 	c.Flags().StringArrayVar(&o.pins, "trust-root", nil, "sha256:… of the trust root that gateways pin; again for earlier ones")
+	c.Flags().BoolVar(&o.alone, "without-audit", false, "there is no audit branch: nothing outside of the recordings then says which ones there were")
 	c.Flags().StringVar(&o.least, "audit-includes", "", "an audit commit that an earlier verify printed")
 	g.jsonFlag(c)
 	return c
@@ -57,6 +59,7 @@ type verifyOptions struct {
 	dir   string
 	pins  []string
 	least string
+	alone bool
 }
 
 // verified is what verify prints.
@@ -98,6 +101,9 @@ func (o *verifyOptions) verify(ctx context.Context, g *globals, in record.Verify
 		return err
 	}
 	v.Problems = append(trail.problems, v.Problems...)
+	if trail.where == "" && !o.alone {
+		v.Problems = append(v.Problems, record.Problem{Path: "branch " + tree.Config.Spec.Audit.Branch, Reason: "there is no such branch here, so nothing outside of the recordings says which ones there were: fetch it, or say --without-audit"})
+	}
 	v.Grants = len(grants.known)
 	if in.Session != "" && v.Recordings+len(v.Open)+len(v.Problems) == 0 {
 		return hint(fmt.Errorf("there is no recording of %s in %s", in.Session, in.Dir), "`sallyport sessions --recordings %s` lists them", in.Dir)

@@ -423,7 +423,7 @@ func (a *analysis) drop(n *pg.DropStmt) {
 			a.refuse("rewrite_failed", "the names of this DROP could not be found in the text; write drop table schema.table")
 			return
 		}
-		r := &pg.RangeVar{Relname: names[len(names)-1], Location: int32(places[i]), Inh: true} //nolint:gosec // texts are at most 16 MiB
+		r := &pg.RangeVar{Relname: names[len(names)-1], Location: int32(places[i]), Inh: true} // texts are at most 16 MiB
 		if len(names) == 2 {
 			r.Schemaname = names[0]
 		}
