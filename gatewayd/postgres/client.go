@@ -231,6 +231,7 @@ func (s *session) query(f frame) error {
 	if err != nil {
 		return s.denyQuery(err)
 	}
+	s.secrets.remember(understood.Secrets...)
 	command, err := s.core.Start(s.core.Context(), plan, gatewayd.Args{})
 	if err != nil {
 		return s.denyQuery(err)
@@ -424,6 +425,7 @@ func (s *session) execute(f frame) error {
 	if understood.Rewritten != p.statement.understood.Rewritten {
 		return s.deny(&failure{code: "26000", message: fmt.Sprintf("prepared statement %q means something else now: the schema or the search path has changed; prepare it again", p.statement.name)})
 	}
+	s.secrets.remember(understood.Secrets...)
 	command, err := s.core.Start(s.core.Context(), plan, gatewayd.Args{Parameters: p.parameters})
 	if err != nil {
 		return s.deny(err)
@@ -683,7 +685,9 @@ func (s *session) recordable(m *pgproto3.Bind, st *statement) []string {
 		switch {
 		case value == nil:
 		case sensitive[i+1]:
-			text = s.server.options.Digest(readable(value, format, oid))
+			plain := readable(value, format, oid)
+			s.secrets.remember(plain)
+			text = s.server.options.Digest(plain)
 		case len(value) > parameterLimit:
 			text = clip(readable(value[:parameterLimit], format, oid), len(value))
 		default:

@@ -89,7 +89,7 @@ func (s *session) account(e *entry) error {
 	if len(s.text) == 0 {
 		return nil
 	}
-	err := e.command.Output("rows", s.text)
+	err := e.command.Output("rows", s.secrets.hide(s.text))
 	s.text = s.text[:0]
 	return err
 }

@@ -232,21 +232,41 @@ func TestDeeplyNestedStatementsAreRefused(t *testing.T) {
 	}
 }
 
-// A plan repeats what is compared with a masked column, so a recording, in which the
-// statement has it digested, does not hold the plan.
-func TestAPlanIsNotRecordedWithWhatMeetsMaskedColumns(t *testing.T) {
+// What is compared with a masked column is digested in a recording, also where the
+// target repeats it: in a plan, in a definition, in a row.
+func TestWhatMeetsMaskedColumnsIsNotInTheRecording(t *testing.T) {
 	w := newWorld(t, variant{masks: canaryMasks})
 	c := w.connect()
 	for _, text := range []string{
 		"explain select id from app.customers where email = 'sought-literal'",
 		"explain (format json, verbose) select id from app.customers where email = 'sought-literal'",
 		"prepare p(text) as select id from app.customers where email = $1; explain execute p('sought-literal')",
+		"explain (verbose) select id, 'sought-literal' = email from app.customers",
 	} {
 		if out, err := try(t, c, text); err != nil || !strings.Contains(out, "sought-literal") {
 			t.Errorf("%s: the client does not see its plan: %s, %v", text, out, err)
 		}
 	}
 	r := c.ExecParams(t.Context(), "explain select id from app.customers where email = $1", [][]byte{[]byte("sought-literal")}, nil, nil, nil).Read()
+	if r.Err != nil {
+		t.Error(r.Err)
+	}
+	run(t, c, "prepare q as select id from app.customers where email = 'sought-literal'")
+	run(t, c, "begin; declare cur cursor for select id from app.customers where email = 'sought-literal'")
+	for _, text := range []string{"select * from pg_prepared_statements", "select statement from pg_catalog.pg_cursors", "table pg_cursors"} {
+		if out, err := try(t, c, text); err != nil || !strings.Contains(out, "sought-literal") {
+			t.Errorf("%s: the client does not see its own statement: %s, %v", text, out, err)
+		}
+	}
+	run(t, c, "commit")
+	for _, text := range []string{
+		"create temp view own as select id from app.customers where email = 'sought-literal'", "select pg_get_viewdef('own'::regclass)", "select definition from pg_views where viewname = 'own'",
+	} {
+		if out, err := try(t, c, text); err != nil || strings.HasPrefix(text, "select") && !strings.Contains(out, "sought-literal") {
+			t.Errorf("%s: the client does not see its own definition: %s, %v", text, out, err)
+		}
+	}
+	r = c.ExecParams(t.Context(), "select id, $1::text from app.customers where email = $1", [][]byte{[]byte("sought-literal")}, nil, nil, nil).Read()
 	if r.Err != nil {
 		t.Error(r.Err)
 	}

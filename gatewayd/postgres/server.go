@@ -258,7 +258,8 @@ func (v *server) newSession(core *gatewayd.Session, client net.Conn, back *backe
 	s := &session{
 		server: v, core: core, log: v.options.Log.With("session", core.ID()),
 		masked: len(core.Masks()) > 0, poison: "sallyport_" + rand128(),
-		client: client, in: newFrameReader(client, maxFrame),
+		secrets: secrets{digest: v.options.Digest},
+		client:  client, in: newFrameReader(client, maxFrame),
 		back: back, from: newFrameReader(back.conn, maxFrame),
 		writer: &writer{conn: client}, durable: true,
 		skipGroup: -1, status: 'I', greeting: back.parameters,

@@ -20,12 +20,13 @@ import (
 // the one that runs run reads the client and writes the target; the one that
 // runs relay reads the target and writes the client.
 type session struct {
-	server *server
-	hello  func(parameters map[string]string, status byte) []byte
-	core   *gatewayd.Session
-	log    *slog.Logger
-	masked bool
-	poison string // name of a portal that cannot exist; never shown to the client
+	server  *server
+	hello   func(parameters map[string]string, status byte) []byte
+	core    *gatewayd.Session
+	log     *slog.Logger
+	masked  bool
+	secrets secrets
+	poison  string // name of a portal that cannot exist; never shown to the client
 
 	client net.Conn
 	in     *frameReader // of the client

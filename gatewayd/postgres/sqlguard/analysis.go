@@ -309,6 +309,7 @@ func (a *analysis) finish(tree *pg.ParseResult) Statement {
 		st.SensitiveParameters = append(st.SensitiveParameters, n)
 	}
 	slices.Sort(st.SensitiveParameters)
+	st.sensitive = len(a.secret)+len(a.params) > 0
 	a.record(&st)
 	return st
 }
@@ -319,7 +320,13 @@ func (a *analysis) record(st *Statement) {
 		st.Recorded, st.RecordedRewritten = a.text, st.Rewritten
 		return
 	}
-	st.Recorded = a.g.digestLiterals(a.text, func(t token) bool { return within(a.secret, t.start) })
+	st.Recorded = a.g.digestLiterals(a.text, func(t token) bool {
+		if !within(a.secret, t.start) {
+			return false
+		}
+		st.Secrets = append(st.Secrets, literalValue(a.text[t.start:t.end]))
+		return true
+	})
 	shifted := shift(a.secret, st.edits)
 	generated := generatedRanges(st.edits)
 	st.RecordedRewritten = a.g.digestLiterals(st.Rewritten, func(t token) bool {

@@ -130,20 +130,24 @@ type Statement struct {
 	// SensitiveParameters are the numbers n of those $n that may meet a masked
 	// column: their values are digested in recordings. Ascending.
 	SensitiveParameters []int
+	// Secrets are the values of the literals that Recorded has digested. An
+	// answer that repeats one must not be recorded as it is.
+	Secrets []string
 	// ScrubErrors says that an error or notice may carry values of masked
 	// columns: only the SQLSTATE and a fixed text may leave.
 	ScrubErrors bool
 	// Masked says that a masked relation was spliced.
 	Masked bool
 
-	input string
-	edits []edit
+	input     string
+	edits     []edit
+	sensitive bool // a literal or parameter may meet a masked column
 }
 
 // ShowsPlan says that the answer is a plan which may repeat literals and
 // parameters that meet masked columns, so that it must not be recorded as it is.
 func (s Statement) ShowsPlan() bool {
-	return s.Masked && slices.ContainsFunc(s.Parts, func(p Part) bool { return p.Kind == KindExplain })
+	return (s.Masked || s.sensitive) && slices.ContainsFunc(s.Parts, func(p Part) bool { return p.Kind == KindExplain })
 }
 
 // MapPosition maps a 1-based character position in Rewritten, as an error
