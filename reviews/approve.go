@@ -253,20 +253,26 @@ func (l *loader) count(r rule, s subject, heard voices) (need Need, met bool) {
 		return heard.signers[member] || r.forge && (heard.people[member] || r.bots && heard.bots[member])
 	}
 	special := len(r.oneOf) == 0
+	enough := 0
+	groups, oneOf := l.tree.members(r.groups), l.tree.members(r.oneOf)
 	for _, member := range l.tree.members(slices.Concat(r.groups, r.oneOf)) {
 		switch {
 		case s.excluded[member] != "":
 		case approved(member):
 			need.Have = append(need.Have, member)
-			special = special || slices.Contains(l.tree.members(r.oneOf), member)
+			special = special || slices.Contains(oneOf, member)
+			if slices.Contains(groups, member) { // the others are wanted, and do not make up the number
+				enough++
+			}
 		case l.tree.keys.vouches(member, l.opt.Now) == nil:
 			need.Eligible = append(need.Eligible, member)
 		}
 	}
 	if r.auto && heard.auto != "" {
 		need.Have = append(need.Have, AutoApproval)
+		enough++
 	}
-	return need, special && len(need.Have) >= r.threshold
+	return need, special && enough >= r.threshold
 }
 
 // AutoApproval stands among approvals for a rule of the policies that sync found true.

@@ -98,7 +98,8 @@ type ApprovalRule struct {
 	Mode      string   `yaml:"mode" json:"mode"`
 	Threshold int      `yaml:"threshold" json:"threshold"` // distinct principals, at least 1
 	Groups    []string `yaml:"groups" json:"groups"`       // members of any of these groups count
-	// OneOf are groups of which at least one member has to be among those who approved.
+	// OneOf are groups of which at least one member has to approve, too; who is in
+	// none of Groups does not count towards Threshold.
 	OneOf []string `yaml:"oneOf" json:"oneOf,omitempty"`
 	// Bots lets approvals by accounts count that the forge calls bots.
 	Bots bool `yaml:"bots" json:"bots,omitempty"`

@@ -102,6 +102,8 @@ func TestForgeApprovalAttacks(t *testing.T) {
 		{name: "signature rule", rules: strings.Replace(forgeRule, "mode: forge", "mode: signature", 1), want: "has none"},
 		{name: "one of the stricter group is missing", rules: strings.Replace(forgeRule, "groups: [dba]", "groups: [dba], oneOf: [root]", 1),
 			attack: func(_ *access, s *reviews.ForgeApproval) { s.Approvals[0].ID = 3 }, want: "needs 1 of dba with one of root, has 1 (user:carol)"},
+		{name: "the stricter group alone", rules: strings.Replace(forgeRule, "groups: [dba]", "groups: [dba], oneOf: [root]", 1),
+			attack: func(_ *access, s *reviews.ForgeApproval) { s.Contributors, s.Approvals[0].ID = []int64{3}, 1 }, want: "has none"},
 		{name: "other repository", attack: func(_ *access, s *reviews.ForgeApproval) { s.Repo = "6f0c2f5e-1111-4222-8333-444455556667" }, want: "it is about another access repo"},
 		{name: "other forge", attack: func(_ *access, s *reviews.ForgeApproval) { s.Forge = "github" }, want: "it is from forge github"},
 		{name: "other branch", attack: func(_ *access, s *reviews.ForgeApproval) { s.Base = "sandbox" }, want: "it is about a pull request to branch sandbox"},
