@@ -288,6 +288,9 @@ func (s *Syncer) statement(ctx context.Context, p *forge.PullRequest, path, sum 
 	if err != nil {
 		return nil, nil, err
 	}
+	if !by.PushersKnown {
+		return nil, nil, errors.New("the forge does not tell everybody who pushed to it, as for a fork, so nobody can be told apart from its authors: have the documents signed")
+	}
 	words, err := s.forge.Reviews(ctx, p.Number)
 	if err != nil {
 		return nil, nil, err
