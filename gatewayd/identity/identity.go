@@ -38,7 +38,8 @@ const (
 	// BoundLifetime is how long a token lives that is minted for one TLS
 	// connection and used at once.
 	BoundLifetime = time.Minute
-	// Skew is how far the clocks of a client and a gateway may be apart.
+	// Skew is how far the clocks of a client and a gateway may be apart. It does
+	// not lengthen the life of a token that is not bound to a connection.
 	Skew = 30 * time.Second
 	// MaxTokenSize bounds a token in bytes; a longer one is not even decoded.
 	MaxTokenSize = 4096

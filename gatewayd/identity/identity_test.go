@@ -1,6 +1,7 @@
 package identity_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -157,25 +158,34 @@ func TestTimeBounds(t *testing.T) {
 	w := newWorld(t)
 	for _, row := range []struct {
 		name            string
+		bound           bool          // to the TLS connection
 		issued, expires time.Duration // from now
 		want            error
 	}{
-		{"expired beyond the skew", -2 * time.Minute, -31 * time.Second, identity.ErrExpired},
-		{"expired at the edge of the skew", -2 * time.Minute, -30 * time.Second, identity.ErrExpired},
-		{"expired within the skew", -2 * time.Minute, -29 * time.Second, nil},
-		{"issued within the skew", 30 * time.Second, time.Minute, nil},
-		{"issued in the future", 31 * time.Second, time.Minute, identity.ErrNotYetValid},
-		{"as long as may be", 0, 5 * time.Minute, nil},
+		{"expired beyond the skew", true, -2 * time.Minute, -31 * time.Second, identity.ErrExpired},
+		{"expired at the edge of the skew", true, -2 * time.Minute, -30 * time.Second, identity.ErrExpired},
+		{"expired within the skew", true, -2 * time.Minute, -29 * time.Second, nil},
+		{"pasted, expired now", false, -2 * time.Minute, 0, identity.ErrExpired},
+		{"pasted, expired within the skew", false, -2 * time.Minute, -time.Second, identity.ErrExpired},
+		{"pasted, in its last second", false, -2 * time.Minute, time.Second, nil},
+		{"issued within the skew", false, 30 * time.Second, time.Minute, nil},
+		{"issued in the future", false, 31 * time.Second, time.Minute, identity.ErrNotYetValid},
+		{"as long as may be", false, 0, 5 * time.Minute, nil},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			claims := w.claims()
 			claims.Issued, claims.Expires = now.Add(row.issued), now.Add(row.expires)
+			options := w.options()
+			if row.bound {
+				claims.Exporter = bytes.Repeat([]byte{7}, identity.ExporterSize)
+				options.Exporter = func(string, []byte, int) ([]byte, error) { return claims.Exporter, nil }
+			}
 			token := mint(t, w.etl, claims)
 			if row.want != nil {
-				refused(t, token, w.options(), row.want)
+				refused(t, token, options, row.want)
 				return
 			}
-			if _, err := identity.Verify(token, w.options()); err != nil {
+			if _, err := identity.Verify(token, options); err != nil {
 				t.Fatal(err)
 			}
 		})
