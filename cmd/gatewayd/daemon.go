@@ -227,11 +227,23 @@ func (r *releases) load(ctx context.Context) {
 		err = r.opener.HighWater.Advance(opened.Envelope)
 	}
 	if err != nil {
+		if errors.Is(err, release.ErrExpired) && r.current != nil && r.current.Extended != "" {
+			r.withdraw()
+		}
 		r.gateway.Refused(err)
 		return
 	}
 	r.current = opened
 	r.gateway.Swap(opened)
+}
+
+// withdraw ends an extension early: what is published now has none that holds, so
+// the release that is loaded ends at its own time.
+func (r *releases) withdraw() {
+	ended := *r.current
+	ended.Until, ended.Extended = ended.Envelope.ValidUntil, ""
+	r.current = &ended
+	r.gateway.Swap(&ended)
 }
 
 // watch loads what is published now and whenever that changes, until ctx ends.
