@@ -32,7 +32,8 @@ func newCheck(g *globals) *cobra.Command {
 		Short: "Check every document, or what a branch would change",
 		Long: `check reads the whole access repo the way a gateway will and reports everything that
 is wrong, each with file, line, column and what to do. By default it reads the files
-of the work tree, committed or not.
+of the work tree, committed or not. It sees no history: that a sequence was used
+before, or that a copy is an older one, is told with --base, and by sync.
 
 With --base it judges a change instead: what a branch would make of the merged
 documents. Every rule (trust root, settings, approval rules, policies) is then read

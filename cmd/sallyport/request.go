@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -349,10 +350,8 @@ func examplesFor(r *reviews.Review, target *reviews.Connection) []reviews.Exampl
 		}
 		relation := rule.On[0]
 		expect := "allow"
-		for _, m := range r.Masks(target) {
-			if strings.HasPrefix(m.Column, relation+".") {
-				expect = "mask"
-			}
+		if showsMasked(relation, r, target) {
+			expect = "mask"
 		}
 		examples := []reviews.Example{{Run: "select * from " + relation, Expect: expect}}
 		if !allows(r, "drop", relation) {
@@ -361,6 +360,15 @@ func examplesFor(r *reviews.Review, target *reviews.Connection) []reviews.Exampl
 		return examples
 	}
 	return nil
+}
+
+// showsMasked says whether reading the relation shows masked columns, its own or,
+// as the catalog tells, those of what it inherits from or looks at.
+func showsMasked(relation string, r *reviews.Review, target *reviews.Connection) bool {
+	if guard, err := newGuard(target, r); err == nil {
+		return guard.Understand("select * from "+relation, scopeOf(target)).Masked
+	}
+	return slices.ContainsFunc(r.Masks(target), func(m reviews.Mask) bool { return strings.HasPrefix(m.Column, relation+".") })
 }
 
 func allows(r *reviews.Review, verb, relation string) bool {
