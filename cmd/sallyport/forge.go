@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"strings"
 
 	"github.com/sallyport-dev/sallyport/ci"
 	"github.com/sallyport-dev/sallyport/reviews"
 	onForge "github.com/sallyport-dev/sallyport/reviews/forge"
+	"github.com/sallyport-dev/sallyport/reviews/gitrepo"
 )
 
 // forgeTokens are the environment variables with a token for the forge, the
@@ -25,7 +27,7 @@ const actionsAccount = 41898282
 // configuredForge opens the forge that the merged config names, with a token from
 // the environment. Without either it can do nothing, and says nothing.
 func configuredForge(ctx context.Context, repo *accessRepo) (*forge, error) {
-	client, err := forgeClient(ctx, repo)
+	client, config, err := forgeClient(ctx, repo)
 	if client == nil || err != nil {
 		return &forge{}, err
 	}
@@ -42,7 +44,7 @@ func configuredForge(ctx context.Context, repo *accessRepo) (*forge, error) {
 			if err != nil {
 				return nil, err
 			}
-			return p.Weaknesses(1), nil
+			return p.Weaknesses(approvalsInForge(config)), nil
 		},
 		comment: func(ctx context.Context, number int, body string) error {
 			return client.Comment(ctx, number, "review", body)
@@ -51,15 +53,15 @@ func configuredForge(ctx context.Context, repo *accessRepo) (*forge, error) {
 }
 
 // forgeClient is nil when no forge is configured or there is no token for it.
-func forgeClient(ctx context.Context, repo *accessRepo) (*onForge.Client, error) {
+func forgeClient(ctx context.Context, repo *accessRepo) (*onForge.Client, *reviews.Config, error) {
 	config, err := repo.mergedConfig(ctx)
 	if err != nil || config == nil || config.Spec.Forge.Kind == "" {
-		return nil, err
+		return nil, nil, err
 	}
 	f := config.Spec.Forge
 	token := forgeToken(f.Kind)
 	if token == "" {
-		return nil, nil
+		return nil, nil, nil
 	}
 	account := int64(0)
 	if os.Getenv("GITHUB_ACTIONS") == "true" && token == os.Getenv("GITHUB_TOKEN") {
@@ -69,8 +71,54 @@ func forgeClient(ctx context.Context, repo *accessRepo) (*onForge.Client, error)
 	if address == "" {
 		address = "https://github.com"
 	}
-	// The config's own words, which people approved, say where a token may go; the remote's do not.
-	return onForge.Open(onForge.Options{Kind: onForge.Kind(f.Kind), Remote: address + "/" + f.Repository + ".git", URL: address, Token: onForge.Token(token), Account: account})
+	// What is merged here is whatever this clone has; in a pull request's job that may be the
+	// change itself. The token goes only where the clone came from.
+	if remote := repo.remoteAddress(ctx); !samePlace(address, remote) {
+		return nil, nil, hint(fmt.Errorf("spec.forge is at %s, and this clone's remote is %q: no token is sent there", address, gitrepo.Redact(remote)), "clone from where the pull requests are, or unset the token's variable")
+	}
+	client, err := onForge.Open(onForge.Options{Kind: onForge.Kind(f.Kind), Remote: address + "/" + f.Repository + ".git", URL: address, Token: onForge.Token(token), Account: account})
+	return client, config, err
+}
+
+// remoteAddress is where the access repo was cloned from, "" when that is nowhere.
+func (r *accessRepo) remoteAddress(ctx context.Context) string {
+	if r.remote != "" {
+		return r.remote
+	}
+	name := r.git.remote(ctx)
+	if name == "" {
+		return ""
+	}
+	remote, err := r.git.git(ctx, "remote", "get-url", name)
+	if err != nil {
+		return ""
+	}
+	return remote
+}
+
+// samePlace says whether a forge's address is the host of a remote, and its port
+// where the remote is reached by http as well.
+func samePlace(address, remote string) bool {
+	forge, err := url.Parse(address)
+	if err != nil || forge.Host == "" {
+		return false
+	}
+	if u, err := url.Parse(remote); err == nil && strings.HasPrefix(u.Scheme, "http") {
+		return u.Scheme == forge.Scheme && strings.EqualFold(u.Host, forge.Host)
+	}
+	return strings.EqualFold(hostOf(remote), forge.Hostname())
+}
+
+// approvalsInForge is how many approvals a merge has to need, so that no document
+// is merged that its rules will not let come into force.
+func approvalsInForge(config *reviews.Config) int {
+	most := 1
+	for _, r := range config.Spec.Approvals {
+		if r.Mode == "forge" {
+			most = max(most, r.Threshold)
+		}
+	}
+	return most
 }
 
 func forgeToken(kind string) string {

@@ -45,13 +45,16 @@ round within --silent-after).`,
 		},
 	}
 	c.Flags().StringVar(&o.state, "state", "", "the directory that sync was given as --state")
-	c.Flags().DurationVar(&o.silent, "silent-after", 10*time.Minute, "how long a sync that works may be quiet; longer when it is started now and then")
+	c.Flags().DurationVar(&o.silent, "silent-after", silentAfter, "how long a sync that works may be quiet; longer when it is started now and then")
 	g.jsonFlag(c)
 	return c
 }
 
 // alarmSilent is raised by who looks, since who is silent cannot.
 const alarmSilent syncer.AlarmKind = "silent"
+
+// silentAfter is how long a sync that watches may be without a finished round.
+const silentAfter = 10 * time.Minute
 
 func (o *statusOptions) run(g *globals, out io.Writer) error {
 	r, err := syncer.ReadStatus(o.state)
@@ -129,9 +132,9 @@ func loopbackOf(address string) string {
 
 // serveMonitor answers on the listener until ctx ends. It tells counts and
 // times, and no names but those of alarms.
-func serveMonitor(ctx context.Context, l net.Listener, status func() syncer.Result) error {
+func serveMonitor(ctx context.Context, l net.Listener, status func() syncer.Result, quiet time.Duration) error {
 	server := &http.Server{
-		Handler: monitorHandler(status), MaxHeaderBytes: 16 << 10,
+		Handler: monitorHandler(status, quiet), MaxHeaderBytes: 16 << 10,
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second,
 	}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
@@ -142,7 +145,9 @@ func serveMonitor(ctx context.Context, l net.Listener, status func() syncer.Resu
 	return nil
 }
 
-func monitorHandler(status func() syncer.Result) http.Handler {
+// monitorHandler serves what status says; a sync without a round for longer than
+// quiet is not ready.
+func monitorHandler(status func() syncer.Result, quiet time.Duration) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
@@ -156,6 +161,10 @@ func monitorHandler(status func() syncer.Result) http.Handler {
 				http.Error(w, "not ready: "+string(a.Kind), http.StatusServiceUnavailable)
 				return
 			}
+		}
+		if time.Since(r.Time) > quiet {
+			http.Error(w, "not ready: "+string(alarmSilent), http.StatusServiceUnavailable)
+			return
 		}
 		fmt.Fprintln(w, "ready")
 	})

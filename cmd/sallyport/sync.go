@@ -190,7 +190,7 @@ func (o *syncOptions) follow(ctx context.Context, s *syncer.Syncer, errOut io.Wr
 			return hint(fmt.Errorf("--listen: %w", err), "write an address that is free, such as 127.0.0.1:9464")
 		}
 		fmt.Fprintf(errOut, "metrics on http://%s/metrics\n", l.Addr())
-		monitor.Go(func() { stop(serveMonitor(ctx, l, s.Status)) })
+		monitor.Go(func() { stop(serveMonitor(ctx, l, s.Status, max(silentAfter, 3*o.every))) })
 		defer stop(nil)
 	}
 	err := s.Watch(ctx, o.every)
