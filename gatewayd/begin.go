@@ -153,7 +153,9 @@ func only(c *release.Connection, principal, wanted string, challenge func(rule, 
 	case 1:
 		return c.Review(names[0]), nil
 	}
-	return nil, challenge("review_ambiguous", "%s has %d reviews on %s: %s; choose one as the database name", principal, len(names), c.Name, strings.Join(names, ", "))
+	d := challenge("review_ambiguous", "%s has %d reviews on %s: %s", principal, len(names), c.Name, strings.Join(names, ", "))
+	d.Next = "choose one, as the database name or with: sallyport connect " + names[0] // access is there, so nothing is to be asked for
+	return nil, d
 }
 
 // usable says whether the review may be used at this moment.

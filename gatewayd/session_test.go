@@ -270,7 +270,7 @@ func TestSeveralCandidatesAreListed(t *testing.T) {
 	claims.Review, claims.ReviewSHA256 = "", ""
 	a := w.attempt("agent:etl", claims)
 	_, err := w.gateway.Begin(t.Context(), a)
-	wantDenied(t, err, "review_ambiguous", "orders-db/adhoc", nightly)
+	wantDenied(t, err, "review_ambiguous", "orders-db/adhoc", nightly, "sallyport connect orders-db/adhoc")
 	a.Target = "orders-db/adhoc"
 	s, err := w.gateway.Begin(t.Context(), a)
 	if err != nil {

@@ -117,7 +117,7 @@ var pinned = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 func loadConfig(path string) (*Config, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
+		return nil, fmt.Errorf("%w: name the file with --config; docs/configuration.md has one to begin with", err)
 	}
 	c := &Config{
 		Verify:     "release",
