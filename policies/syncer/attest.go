@@ -289,7 +289,7 @@ func (s *Syncer) statement(ctx context.Context, p *forge.PullRequest, path, sum 
 		return nil, nil, err
 	}
 	if !by.PushersKnown {
-		return nil, nil, errors.New("the forge does not tell everybody who pushed to it, as for a fork, so nobody can be told apart from its authors: have the documents signed")
+		return nil, nil, errors.New("the forge does not tell (yet) everybody who pushed to it, and of a fork never does, so nobody can be told apart from its authors: wait a minute, or have the documents signed")
 	}
 	words, err := s.forge.Reviews(ctx, p.Number)
 	if err != nil {

@@ -329,6 +329,29 @@ func TestGiteaPusherHidesBehindNames(t *testing.T) {
 	p.eventually("bob's push", func() bool { return p.contributors(p.pull(pr.Number)).Has(p.user["bob"].ID) })
 }
 
+// Mallory's branch is opened as alice's pull request, removed, and made anew by alice, who pushes what mallory wrote.
+func TestGiteaBranchMadeAnew(t *testing.T) {
+	p := newPlace(t)
+	head := p.push("mallory", "request/x", "reviews/db/x.yaml", "a: 1\n", "alice", false)
+	pr := p.open("alice", "request/x")
+	p.eventually("mallory's push is in the activities", func() bool { return p.contributors(pr).PushersKnown })
+	p.run("push", "--quiet", p.remote("alice"), ":request/x")
+	p.eventually("the pull request is closed", func() bool { return !p.pull(pr.Number).Open })
+	time.Sleep(1100 * time.Millisecond) // activities are in whole seconds
+	p.run("push", "--quiet", p.remote("alice"), head+":refs/heads/request/x")
+	p.eventually("the branch is there again", func() bool { return p.try("alice", "GET", p.path("branches/request/x"), nil, nil) == nil })
+	p.call("alice", "PATCH", p.path(fmt.Sprintf("pulls/%d", pr.Number)), map[string]string{"state": "open"}, nil)
+	p.review("mallory", pr.Number, "APPROVED")
+	now := p.pull(pr.Number)
+	p.eventually("mallory is known as a pusher", func() bool {
+		by := p.contributors(now)
+		return by.PushersKnown && by.Has(p.user["mallory"].ID)
+	})
+	if err := p.word("mallory", now.Number).Approves(now, p.contributors(now)); err == nil {
+		t.Error("the pusher's approval counts")
+	}
+}
+
 // Of a fork the repository knows no activities; its pushes are in the pull request's history only, and those before it nowhere.
 func TestGiteaFork(t *testing.T) {
 	p := newPlace(t)
