@@ -522,9 +522,10 @@ func (l *loader) crossReview(r *Review) Problems {
 		c.line("validity", fmt.Sprintf("the review would last %s, at most %s is allowed", Duration(life), Duration(most)), "bring expires closer to notBefore")
 	}
 	if conn != nil {
+		c.protocol(conn.Spec.Protocol, r)
 		masked := make(map[string]string)
 		for _, m := range conn.Spec.Mask {
-			masked[m.Column] = m.With
+			masked[m.Names()] = m.With
 		}
 		for i, column := range r.Spec.Unmask {
 			if masked[column] == "" {
@@ -532,8 +533,8 @@ func (l *loader) crossReview(r *Review) Problems {
 			}
 		}
 		for i, m := range r.Spec.Mask {
-			if with, already := masked[m.Column]; already {
-				c.line(fmt.Sprintf("mask[%d]", i), fmt.Sprintf("the connection already masks %s with %s", m.Column, with), "delete it here; a review only adds masks")
+			if with, already := masked[m.Names()]; already {
+				c.line(fmt.Sprintf("mask[%d]", i), fmt.Sprintf("the connection already masks %s with %s", m.Names(), with), "delete it here; a review only adds masks")
 			}
 		}
 	}

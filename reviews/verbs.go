@@ -18,6 +18,15 @@ var verbsWithColumns = []string{"select", "insert", "update"}
 // MaskFunctions are the ways in which a mask can hide a column.
 var MaskFunctions = []string{"redact", "null", "email", "first", "last4"}
 
+// SSHVerbs are what a command on an ssh connection can do.
+var SSHVerbs = []string{"exec", "shell", "sftp_read", "sftp_write", "sftp_rename", "sftp_remove", "sftp_attributes", "sftp_links", "forward"}
+
+// SFTPOperations are what a rule for sftp and scp can allow on a path.
+var SFTPOperations = []string{"read", "write", "rename", "remove", "attributes", "links"}
+
+// OutputDetectors are the built-in masks for output of ssh connections.
+var OutputDetectors = []string{"card", "iban", "email", "private_key", "aws_key", "jwt"}
+
 // Expectations are what an example of a review may expect.
 var Expectations = []string{"allow", "mask", "hold", "deny"}
 
