@@ -23,9 +23,9 @@ covers(rule, effect) if {
 } else if {
 	effect.verb == concat("_", ["sftp", rule.sftp])
 	path_fits(rule.path, effect.object)
-} else if { # the top of a tree can be listed with it, and nothing else
-	effect.verb == "sftp_read"
-	rule.sftp == "read"
+} else if { # the top of a tree can be listed and made with it, and nothing else
+	effect.verb in ["sftp_read", "sftp_write"]
+	effect.verb == concat("_", ["sftp", rule.sftp])
 	rule.path == concat("", [effect.object, "/**"])
 } else if {
 	effect.verb == "shell"
