@@ -10,7 +10,10 @@
 // policies) and reads no clock: callers pass the time in.
 package reviews
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // APIVersion is the only schema version there is.
 const APIVersion = "sallyport.dev/v1"
@@ -148,6 +151,8 @@ type RootSpec struct {
 	Gateways   []Gateway           `yaml:"gateways" json:"gateways"`
 	// Attesters are the keys with which sync says what people approved in the forge.
 	Attesters []Key `yaml:"attesters" json:"attesters,omitempty"`
+	// Authorities are keys that sign user certificates for ssh connections.
+	Authorities []Authority `yaml:"authorities" json:"authorities,omitempty"`
 	// Delegations let groups approve principals whose names begin alike.
 	Delegations []Delegation `yaml:"delegations" json:"delegations,omitempty"`
 	Revoked     []Revocation `yaml:"revoked" json:"revoked"`
@@ -160,6 +165,21 @@ type RootPrincipal struct {
 	Keys []Key  `yaml:"keys" json:"keys"`
 	// Forge are its numeric user ids by kind of forge: {github: 1234567}. Logins can be renamed and taken over, these cannot.
 	Forge map[string]int64 `yaml:"forge" json:"forge,omitempty"`
+}
+
+// Authority is an SSH certificate authority whose user certificates are believed
+// for some principals. A certificate has to name the principal itself.
+type Authority struct {
+	Key       string    `yaml:"key" json:"key"`
+	NotBefore time.Time `yaml:"notBefore" json:"notBefore,omitzero"`
+	NotAfter  time.Time `yaml:"notAfter" json:"notAfter,omitzero"`
+	// Principals are names, or beginnings with a "*" at the end: "agent:*".
+	Principals []string `yaml:"principals" json:"principals"`
+}
+
+// Certifies reports whether the authority may vouch for a principal.
+func (a Authority) Certifies(principal string) bool {
+	return slices.ContainsFunc(a.Principals, func(pattern string) bool { return matches(pattern, principal) })
 }
 
 // Delegation gives principals whose names match a pattern to a group, which then

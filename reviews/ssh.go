@@ -217,3 +217,11 @@ func (c *checker) pathPattern(at, p string) {
 		c.at(at, quote(p)+" has a * where none can be", "only the last part may have one *, or be ** for the whole tree")
 	}
 }
+
+// Revokes reports whether a key, or the principal with all its keys, is out of use.
+func (r *Root) Revokes(key ssh.PublicKey, principal string) bool {
+	fingerprint := ssh.FingerprintSHA256(key)
+	return slices.ContainsFunc(r.Spec.Revoked, func(v Revocation) bool {
+		return v.Fingerprint == fingerprint || v.Principal != "" && v.Principal == principal
+	})
+}

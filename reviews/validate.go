@@ -227,6 +227,7 @@ func (c *checker) root(s *RootSpec) {
 	c.keys("spec.release", "release", s.Release, make(keyOwners))
 	c.keys("spec.attesters", "attesters", s.Attesters, maps.Clone(keys)) // a person's key never attests
 	c.gateways(s.Gateways)
+	c.authorities(s.Authorities)
 	c.revoked(s.Revoked)
 	c.tombstones(s.Tombstones)
 }
@@ -270,6 +271,28 @@ func (c *checker) delegations(s *RootSpec) {
 			c.at(at+".group", fmt.Sprintf("group %s does not exist", quote(d.Group)), strictyaml.Suggest(d.Group, slices.Collect(maps.Keys(s.Groups))))
 		} else if d.Threshold < 0 || d.Threshold > len(members) || d.Threshold == 0 && c.lines.Has(at+".threshold") {
 			c.at(at+".threshold", fmt.Sprintf("threshold has to be between 1 and %d, the members of group %s", len(members), d.Group), "")
+		}
+	}
+}
+
+func (c *checker) authorities(list []Authority) {
+	owners := make(keyOwners)
+	for i, a := range list {
+		at := fmt.Sprintf("spec.authorities[%d]", i)
+		c.key(at+".key", "an authority", a.Key, owners)
+		if !a.NotBefore.IsZero() && !a.NotAfter.IsZero() && !a.NotAfter.After(a.NotBefore) {
+			c.at(at+".notAfter", "notAfter has to be later than notBefore", "")
+		}
+		if len(a.Principals) == 0 {
+			c.missing(at+".principals", "write whom its certificates may name, such as [agent:etl-*]")
+		}
+		seen := make(map[string]bool)
+		for j, p := range a.Principals {
+			path := fmt.Sprintf("%s.principals[%d]", at, j)
+			if !principalForm.MatchString(p) && !delegationForm.MatchString(p) {
+				c.at(path, quote(p)+" is neither a principal nor a beginning of some", "write user:alice, or agent:etl-* for all that begin so")
+			}
+			c.unique(path, "principal", p, seen)
 		}
 	}
 }
