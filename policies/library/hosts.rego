@@ -9,6 +9,8 @@
 #   sftp   covers the operation on a path that fits. A path of the rule is exact, or its
 #          last part has one "*", or is "**" for all that is below. An effect whose path ends
 #          in "/**" means all that is below it, and is covered by a "**" only.
+#          That a path is there, sftp_stat, is covered by any rule for sftp on it.
+#          sftp itself opens with any such rule.
 #   shell  covers a shell; forward covers exactly its host:port.
 #
 #   touches: what a hold rule covers, and a whole tree in which something of it lies.
@@ -27,6 +29,12 @@ covers(rule, effect) if {
 	effect.verb in ["sftp_read", "sftp_write"]
 	effect.verb == concat("_", ["sftp", rule.sftp])
 	rule.path == concat("", [effect.object, "/**"])
+} else if { # sftp is opened for whoever has a rule for it; each operation is asked about again
+	effect.verb == "sftp"
+	rule.sftp
+} else if { # that something is there, by any rule about it
+	effect.verb == "sftp_stat"
+	known_by(rule.path, effect.object)
 } else if {
 	effect.verb == "shell"
 	rule.shell == true
@@ -35,7 +43,10 @@ covers(rule, effect) if {
 	rule.forward == effect.object
 }
 
-touches(rule, effect) if covers(rule, effect)
+touches(rule, effect) if {
+	not effect.verb in ["sftp", "sftp_stat"]
+	covers(rule, effect)
+}
 
 touches(rule, effect) if {
 	effect.verb == concat("_", ["sftp", rule.sftp])
@@ -80,6 +91,10 @@ starred(before, after, text) if {
 	count(text) >= count(before) + count(after)
 	not contains(substring(text, count(before), (count(text) - count(before)) - count(after)), "/")
 }
+
+known_by(pattern, path) if path_fits(pattern, path)
+
+known_by(pattern, path) if pattern == concat("", [path, "/**"])
 
 path_fits(pattern, path) if {
 	pattern == path

@@ -62,6 +62,11 @@ func Forward(address string) policies.Command {
 	return policies.Command{Protocol: Protocol, Statement: "(forward to " + address + ")", Effects: []policies.Effect{{Verb: "forward", Object: address}}}
 }
 
+// Files is the command that opens sftp, in which each operation is a command of its own.
+func Files() policies.Command {
+	return policies.Command{Protocol: Protocol, Statement: "(sftp)", Effects: []policies.Effect{{Verb: "sftp"}}}
+}
+
 // File is one operation of sftp on absolute paths: read, write, rename, remove,
 // attributes or links. Rename and links have two.
 func File(operation string, paths ...string) policies.Command {
