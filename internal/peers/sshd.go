@@ -16,11 +16,11 @@ import (
 )
 
 // SSHServer is a running OpenSSH server of our own. It serves one account, the
-// one that it runs as, whose home is Home.
+// one that it runs as.
 type SSHServer struct {
 	Port int
 	User string // whom to log in as
-	Home string // where its commands begin; the account can write there
+	Dir  string // a folder that the account can write to; commands begin in the account's own home
 	// HostKey is the server's public key, in authorized_keys form.
 	HostKey string
 
@@ -88,7 +88,7 @@ func SSHD(ctx context.Context, opt SSHOptions) (*SSHServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &SSHServer{User: name, Home: filepath.Join(dir, "home"), dir: dir}
+	s := &SSHServer{User: name, Dir: filepath.Join(dir, "home"), dir: dir}
 	if err := s.start(ctx, as, tool, opt); err != nil {
 		return nil, errors.Join(fmt.Errorf("sshd: %w", err), os.RemoveAll(dir))
 	}
@@ -96,7 +96,7 @@ func SSHD(ctx context.Context, opt SSHOptions) (*SSHServer, error) {
 }
 
 func (s *SSHServer) start(ctx context.Context, as account, tool *Tool, opt SSHOptions) error {
-	if err := os.Mkdir(s.Home, 0o755); err != nil {
+	if err := os.Mkdir(s.Dir, 0o755); err != nil {
 		return err
 	}
 	hostKey := filepath.Join(s.dir, "host_key")
@@ -155,8 +155,8 @@ func (s *SSHServer) run(ctx context.Context, as account, tool *Tool) error {
 	}
 	defer log.Close()
 	cmd := exec.Command(tool.Path, "-D", "-e", "-f", filepath.Join(s.dir, "sshd_config"))
-	cmd.Dir = s.Home
-	cmd.Env = append(CleanEnv(os.Environ(), s.Home), tool.Env...)
+	cmd.Dir = s.Dir
+	cmd.Env = append(CleanEnv(os.Environ(), s.Dir), tool.Env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as.credential}
 	cmd.Stdout, cmd.Stderr = log, log
 	if s.process, err = Guard(cmd, "TERM", s.dir); err != nil {
