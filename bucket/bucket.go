@@ -33,8 +33,8 @@ import (
 // Scheme begins the locations of buckets.
 const Scheme = "s3://"
 
-// putTimeout is how long one file may take on its way into the bucket.
-const putTimeout = 5 * time.Minute
+// patience is how long one change of the bucket, or a list, may take.
+const patience = 5 * time.Minute
 
 // Location is what a location says.
 type Location struct {
@@ -144,8 +144,11 @@ func Open(ctx context.Context, l Location, ca *x509.CertPool) (*Bucket, error) {
 // another server.
 func clientOf(cfg aws.Config, ca *x509.CertPool) (*http.Client, error) {
 	configured, is := cfg.HTTPClient.(*awshttp.BuildableClient)
-	if !is {
+	if !is && cfg.HTTPClient != nil {
 		return nil, fmt.Errorf("an HTTP client of type %T cannot be used", cfg.HTTPClient)
+	}
+	if !is { // there is no AWS_CA_BUNDLE
+		configured = awshttp.NewBuildableClient()
 	}
 	transport := configured.GetTransport()
 	if ca != nil {
@@ -197,7 +200,7 @@ func (b *Bucket) Get(ctx context.Context, name, unless string, limit int64) ([]b
 
 // Put writes a file. Object storage shows the one before or this one, never a part.
 func (b *Bucket) Put(ctx context.Context, name string, text []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, putTimeout)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	err := b.blobs.WriteAll(ctx, name, text, &blob.WriterOptions{ContentType: "application/octet-stream", CacheControl: "no-cache"})
 	if err != nil {
@@ -208,6 +211,8 @@ func (b *Bucket) Put(ctx context.Context, name string, text []byte) error {
 
 // List is the size of each file in a folder, by name.
 func (b *Bucket) List(ctx context.Context, folder string) (map[string]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	sizes := map[string]int64{}
 	for list := b.blobs.List(&blob.ListOptions{Prefix: folder + "/", Delimiter: "/"}); ; {
 		o, err := list.Next(ctx)
@@ -225,6 +230,8 @@ func (b *Bucket) List(ctx context.Context, folder string) (map[string]int64, err
 
 // Remove takes a file away; one that is not there is no error.
 func (b *Bucket) Remove(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	if err := b.error(b.blobs.Delete(ctx, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove %s of %s: %w", name, b, err)
 	}

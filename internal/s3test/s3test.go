@@ -33,18 +33,27 @@ const Bucket = "releases"
 // Start runs a server until the test ends, and sets credentials for it.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	backend := s3mem.New()
-	if err := backend.CreateBucket(Bucket); err != nil {
+	s, stop, err := Run()
+	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{s3: gofakes3.New(backend, gofakes3.WithLogger(gofakes3.StdLog(log.New(io.Discard, "", 0)))).Server()}
-	server := httptest.NewServer(s)
-	t.Cleanup(server.Close)
-	s.URL = server.URL
+	t.Cleanup(stop)
 	for name, value := range Env() {
 		t.Setenv(name, value)
 	}
 	return s
+}
+
+// Run runs a server until it is stopped.
+func Run() (s *Server, stop func(), err error) {
+	backend := s3mem.New()
+	if err := backend.CreateBucket(Bucket); err != nil {
+		return nil, nil, err
+	}
+	s = &Server{s3: gofakes3.New(backend, gofakes3.WithLogger(gofakes3.StdLog(log.New(io.Discard, "", 0)))).Server()}
+	server := httptest.NewServer(s)
+	s.URL = server.URL
+	return s, server.Close, nil
 }
 
 // Env are variables with which a process uses a Server, and looks for credentials nowhere else.
