@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport-dev/sallyport/gatewayd/credential"
+	"github.com/sallyport-dev/sallyport/policies/release"
 	"github.com/sallyport-dev/sallyport/policies/syncer"
 	forgeapi "github.com/sallyport-dev/sallyport/reviews/forge"
 )
@@ -31,11 +32,11 @@ type syncOptions struct {
 func newSync(g *globals) *cobra.Command {
 	o := &syncOptions{}
 	c := &cobra.Command{
-		Use:   "sync --remote URL --out DIR --state DIR --key FILE --trust-root sha256:…",
+		Use:   "sync --remote URL --out PLACE --state DIR --key FILE --trust-root sha256:…",
 		Short: "Turn merged commits into signed releases for gateways",
 		Long: `sync fetches the branch of merged reviews, verifies every signature on it commit by
-commit, and publishes a signed release into a directory that gateways watch. Once by
-default; with --watch it goes on until it is interrupted.
+commit, and publishes a signed release where gateways find it: a directory, or object
+storage that speaks S3. Once by default; with --watch it goes on until it is interrupted.
 
 The first trust root is pinned by its digest: nothing that the repository says can
 replace it. A rewound branch is not followed. Documents that do not check are left
@@ -55,7 +56,9 @@ JSON lines with --json; --listen serves /metrics, /healthz and /readyz.`,
       --trust-root sha256:$(sha256sum < trust/root.yaml | cut -c1-64) --watch --every 1s
   sallyport sync --remote https://git.example.org/acme/access.git --out release --state state --key release.key \
       --trust-root sha256:9b1e… --attester-key attester.key --forge-token file:/etc/sallyport/forge-token \
-      --watch --listen 127.0.0.1:9464`,
+      --watch --listen 127.0.0.1:9464
+  sallyport sync --remote git@github.com:acme/access.git --out 's3://acme-releases/prod?region=eu-west-1' \
+      --state /var/lib/sallyport/sync --key /etc/sallyport/release --trust-root sha256:9b1e… --watch`,
 		Args: arguments(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if o.remote == "" {
@@ -80,7 +83,7 @@ JSON lines with --json; --listen serves /metrics, /healthz and /readyz.`,
 	f := c.Flags()
 	f.StringVar(&o.remote, "remote", "", "URL or path of the access repo (default: --repo)")
 	f.StringVar(&o.ref, "ref", "main", "branch of merged reviews")
-	f.StringVar(&o.out, "out", "", "release directory that gateways watch")
+	f.StringVar(&o.out, "out", "", "where gateways find releases: a directory, or s3://bucket/prefix?endpoint=…&region=… with credentials from the AWS environment or profile")
 	f.StringVar(&o.state, "state", "", "private directory for what was seen so far")
 	f.StringVar(&o.key, "key", "", "a release key of the trust root: private key file, or .pub file of one in the ssh-agent")
 	f.StringVar(&o.trustRoot, "trust-root", "", "pinned digest of trust/root.yaml, sha256:…, as sallyport init prints it")
@@ -110,8 +113,12 @@ func (o *syncOptions) run(ctx context.Context, g *globals, out, errOut io.Writer
 		return err
 	}
 	defer signer.Close()
+	to, err := releaseTarget(ctx, o.out)
+	if err != nil {
+		return err
+	}
 	options := syncer.Options{
-		Remote: o.remote, Branch: strings.TrimPrefix(o.ref, "refs/heads/"), StateDir: o.state, OutDir: o.out,
+		Remote: o.remote, Branch: strings.TrimPrefix(o.ref, "refs/heads/"), StateDir: o.state, Out: to,
 		Signer: signer, TrustRoot: digest, Audit: o.auditOf(),
 	}
 	if o.token != "" {
@@ -141,7 +148,7 @@ func (o *syncOptions) run(ctx context.Context, g *globals, out, errOut io.Writer
 	if o.watch {
 		return o.follow(ctx, s, errOut)
 	}
-	return o.once(ctx, g, s, out, errOut)
+	return o.once(ctx, g, s, to, out, errOut)
 }
 
 // auditOf is where the audit branch is.
@@ -200,7 +207,7 @@ func (o *syncOptions) follow(ctx context.Context, s *syncer.Syncer, errOut io.Wr
 	return err
 }
 
-func (o *syncOptions) once(ctx context.Context, g *globals, s *syncer.Syncer, out, errOut io.Writer) error {
+func (o *syncOptions) once(ctx context.Context, g *globals, s *syncer.Syncer, to release.Target, out, errOut io.Writer) error {
 	result, err := s.Once(ctx)
 	if g.json {
 		if printErr := printJSON(out, result); printErr != nil {
@@ -216,7 +223,7 @@ func (o *syncOptions) once(ctx context.Context, g *globals, s *syncer.Syncer, ou
 		fmt.Fprintf(errOut, "the release is published; it is not in the log on the audit branch yet, which the next sync tries again: %s\n", clean(err.Error()))
 	}
 	if !g.json {
-		tellRelease(out, errOut, o.out, result)
+		tellRelease(out, errOut, to, result)
 	}
 	if result.Broken != "" {
 		return hint(fmt.Errorf("trust, config or policies at %s are not usable, those of %s stay in force: %s", result.Commit, result.Good, result.Broken),
@@ -225,7 +232,7 @@ func (o *syncOptions) once(ctx context.Context, g *globals, s *syncer.Syncer, ou
 	return nil
 }
 
-func tellRelease(out, errOut io.Writer, dir string, r syncer.Result) {
+func tellRelease(out, errOut io.Writer, to release.Target, r syncer.Result) {
 	for _, p := range r.Problems {
 		fmt.Fprintf(errOut, "closed: %s\n", clean(p.Error()))
 	}
@@ -239,5 +246,5 @@ func tellRelease(out, errOut io.Writer, dir string, r syncer.Result) {
 	if r.Published {
 		verb = "published"
 	}
-	fmt.Fprintf(out, "release %d of commit %s %s in %s, valid until %s\n", r.Sequence, r.Commit, verb, dir, stamp(r.ValidUntil))
+	fmt.Fprintf(out, "release %d of commit %s %s in %s, valid until %s\n", r.Sequence, r.Commit, verb, to, stamp(r.ValidUntil))
 }

@@ -50,7 +50,7 @@ type Options struct {
 	Git       gitrepo.Options // how to reach it
 	Branch    string          // default "main"
 	StateDir  string          // private folder for the mirror and what was seen; keep it
-	OutDir    string          // the release directory that gateways watch
+	Out       release.Target  // where releases are published for gateways
 	Signer    ssh.Signer      // a release key of the trust root
 	TrustRoot string          // pinned sha256 of the first trust/root.yaml, 64 hex digits
 	Audit     Audit           // where attestations and the log of releases are committed
@@ -93,6 +93,7 @@ type Syncer struct {
 	asked    time.Time // when the forge was last asked about what is pending
 	awaiting string    // why that is still pending
 	built    *release.Cache
+	outTag   string // of the release that lies in opt.Out
 	said     string // last error that was logged, so that a lasting one is logged once
 
 	mu     sync.Mutex
@@ -153,8 +154,8 @@ func (o Options) check() error {
 	switch {
 	case o.Remote == "":
 		return errors.New("sync: no remote given: name the access repo's URL or path")
-	case o.StateDir == "" || o.OutDir == "":
-		return errors.New("sync: a state folder and a release folder are required")
+	case o.StateDir == "" || o.Out == nil:
+		return errors.New("sync: a state folder and a place for releases are required")
 	case o.Signer == nil:
 		return errors.New("sync: no release key given")
 	case !digestForm.MatchString(o.TrustRoot):
@@ -247,8 +248,8 @@ func (s *Syncer) round(ctx context.Context) (Result, error) {
 		if err := s.chooseAudit(next.Good); err != nil {
 			return result, errors.Join(err, next.save(s.opt.StateDir))
 		}
-	} else if s.fresh() {
-		return Result{}, nil
+	} else if fresh, err := s.fresh(ctx); fresh || err != nil {
+		return Result{}, err
 	}
 	result.Published, err = s.release(ctx)
 	return result, err

@@ -125,7 +125,7 @@ func TestRestartKeepsWhatWasSeen(t *testing.T) {
 	if _, err := New(h.opt); err == nil || !strings.Contains(err.Error(), "in use") {
 		t.Errorf("a second sync on the same state: %v", err)
 	}
-	if err := os.Remove(filepath.Join(h.opt.OutDir, release.EnvelopeFile)); err != nil {
+	if err := os.Remove(filepath.Join(h.out, release.EnvelopeFile)); err != nil {
 		t.Fatal(err)
 	}
 	if r := h.once(); !r.Published || r.Sequence != 2 {
@@ -178,11 +178,11 @@ func TestForeignReleaseKey(t *testing.T) {
 }
 
 func TestOptionsAreChecked(t *testing.T) {
-	good := Options{Remote: "r", StateDir: t.TempDir(), OutDir: t.TempDir(), Signer: newKey(t), TrustRoot: strings.Repeat("a", 64)}
+	good := Options{Remote: "r", StateDir: t.TempDir(), Out: release.Folder(t.TempDir()), Signer: newKey(t), TrustRoot: strings.Repeat("a", 64)}
 	for name, change := range map[string]func(*Options){
 		"remote": func(o *Options) { o.Remote = "" },
 		"state":  func(o *Options) { o.StateDir = "" },
-		"out":    func(o *Options) { o.OutDir = "" },
+		"out":    func(o *Options) { o.Out = nil },
 		"signer": func(o *Options) { o.Signer = nil },
 		"pin":    func(o *Options) { o.TrustRoot = "" },
 		"branch": func(o *Options) { o.Branch = "../x" },
@@ -200,8 +200,8 @@ func TestWatch(t *testing.T) {
 	a := newAccess(t)
 	h := a.syncer()
 	published := make(chan release.BuildInput, 10)
-	h.publish = func(ctx context.Context, dir string, in release.BuildInput, signer ssh.Signer) (*release.Built, error) {
-		built, err := publishRelease(ctx, dir, in, signer)
+	h.publish = func(ctx context.Context, to release.Target, in release.BuildInput, signer ssh.Signer) (*release.Built, error) {
+		built, err := publishRelease(ctx, to, in, signer)
 		published <- in
 		return built, err
 	}
