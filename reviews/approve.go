@@ -81,6 +81,9 @@ func (l *loader) approve(s subject) error {
 	if err != nil {
 		return err
 	}
+	if len(rules) == 0 {
+		return nil // a catalog that no rule is for
+	}
 	heard, ignored := l.hear(&s, rules)
 	var needs []Need
 	approvals := make(map[string]bool)
@@ -178,7 +181,8 @@ func texts(ps Problems) []string {
 	return list
 }
 
-// rulesFor are the rules that a document has to meet, at least one.
+// rulesFor are the rules that a document has to meet: at least one, except that
+// a catalog may have none.
 func (l *loader) rulesFor(s subject) ([]rule, error) {
 	switch s.kind {
 	case KindRoot, KindConfig, KindRewind, KindExtension:
@@ -200,7 +204,7 @@ func (l *loader) rulesFor(s subject) ([]rule, error) {
 		}
 	}
 	switch {
-	case len(rules) == 0:
+	case len(rules) == 0 && s.kind != KindCatalog:
 		return nil, Problems{problemf(s.source.Path, "add a rule for it to spec.approvals of "+ConfigPath, "no approval rule matches this %s, so nobody can approve it", s.kind)}
 	case !unmask:
 		at := Position{File: s.source.Path, Line: s.source.Lines["unmask"]}
@@ -222,7 +226,7 @@ func (m ApprovalMatch) matches(s subject) bool {
 		return name != "" && slices.ContainsFunc(patterns, func(pattern string) bool { return matches(pattern, name) })
 	}
 	switch {
-	case len(m.Kinds) > 0 && !slices.Contains(m.Kinds, s.kind),
+	case (len(m.Kinds) > 0 || s.kind == KindCatalog) && !slices.Contains(m.Kinds, s.kind), // a rule for everything is not about catalogs
 		len(m.Connections) > 0 && !isOneOf(m.Connections, s.connection),
 		len(m.Paths) > 0 && !isOneOf(m.Paths, s.source.Path),
 		len(m.Risks) > 0 && !slices.ContainsFunc(s.risks, func(risk string) bool { return slices.Contains(m.Risks, risk) }),

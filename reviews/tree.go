@@ -382,8 +382,7 @@ func (l *loader) connections() {
 			l.problems(err)
 			continue
 		}
-		conn.Catalog, err = l.catalog(conn.Metadata.Name)
-		l.problems(err)
+		l.problems(l.catalog(conn))
 		l.tree.Connections[conn.Metadata.Name] = conn
 	}
 }

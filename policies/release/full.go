@@ -94,7 +94,10 @@ func (s *suspects) add(c *Connection, known map[string][sha256.Size]byte, found 
 	s.connections[c.Name] = c
 	sidecars := c.documents.signatures()
 	found.reviews = make(map[string][sha256.Size]byte, len(c.reviews))
-	fresh := map[string]bool{c.Document.Source.Path: true, reviews.AttestationPath(c.Digest): true}
+	fresh := map[string]bool{
+		c.Document.Source.Path: true, reviews.AttestationPath(c.Digest): true,
+		reviews.CatalogPath(c.Name): true, reviews.AttestationPath(digest(c.Catalog)): true,
+	}
 	for name, review := range c.reviews {
 		at := review.Document.Source.Path
 		key := c.reviewKey(review, sidecars[at])
