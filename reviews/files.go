@@ -309,8 +309,3 @@ func (l *loader) attestation(sha256 string) ([]byte, error) {
 	}
 	return b, err
 }
-
-func (l *loader) isAttested(sha256 string) bool {
-	_, err := fs.Stat(l.fsys, AttestationPath(sha256))
-	return err == nil
-}

@@ -73,7 +73,7 @@ type Tree struct {
 	// or by keys that may not approve, and files that belong to nothing.
 	Notes Problems
 	// Pending lists what still lacks approvals: all of it under ReportApprovals,
-	// otherwise what only waits for sync to attest its pull request.
+	// otherwise what only waits for approvals of its pull request.
 	Pending []Pending
 
 	now  time.Time

@@ -176,7 +176,8 @@ func (s *suspects) judge(ctx context.Context, r *Release, cache *reviews.Cache) 
 	case len(tree.Problems) > 0:
 		return few(tree.Problems)
 	case len(tree.Pending) > 0:
-		return fmt.Errorf("%s is not approved: the attestation of its pull request is missing", tree.Pending[0].Path)
+		p := tree.Pending[0]
+		return fmt.Errorf("%s is not approved: the attestation of its pull request is missing or not enough: %s; %s", p.Path, p.Needs[0], strings.Join(p.Ignored, "; "))
 	}
 	return s.compare(tree)
 }
