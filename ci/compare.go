@@ -214,7 +214,7 @@ func (c *comparison) documents() {
 	var own []reviews.Pending
 	for _, p := range c.next.Pending {
 		switch {
-		case c.touched[p.Path]:
+		case c.touched[documentOf(p.Path)]:
 			own = append(own, p)
 		case c.granted(p.Path) && !closed[p.Path]:
 			c.closes(whole(p.Path, "its approvals would not be enough any more: "+strings.Join(needs(p), "; "), signBy(p.Path, eligible(p))))
@@ -241,6 +241,9 @@ func (c *comparison) granted(doc string) bool {
 		return c.base.Reviews[nameOf(doc)] != nil
 	case reviews.KindConnection:
 		return c.base.Connections[nameOf(doc)] != nil
+	case reviews.KindCatalog:
+		connection := c.base.Connections[strings.TrimSuffix(nameOf(doc), ".catalog.json")]
+		return connection != nil && connection.Catalog != nil
 	case reviews.KindPrincipal:
 		for _, p := range c.base.Principals {
 			if p.Source.Path == doc {

@@ -178,10 +178,10 @@ func asProblems(err error) reviews.Problems {
 }
 
 // documentOf is the document that a path belongs to: itself or, for a signature
-// and its folder, what was signed; for a catalog, its connection.
+// and its folder, what was signed; for a catalog and its signatures, the connection.
 func documentOf(name string) string {
 	if before, after, found := strings.Cut(name, ".sigs"); found && (after == "" || after[0] == '/') {
-		return before
+		name = before
 	}
 	if connection, is := strings.CutSuffix(name, ".catalog.json"); is && path.Dir(name) == "connections" {
 		return connection + ".yaml"

@@ -155,10 +155,15 @@ func (l *loader) orphanCatalog(at string, siblings map[string]bool) {
 
 // read returns a document and its sidecars by file name.
 func (l *loader) read(at string) ([]byte, map[string][]byte, error) {
+	return l.readUpTo(at, MaxDocument)
+}
+
+// readUpTo is read for a document of another size, in bytes.
+func (l *loader) readUpTo(at string, most int64) ([]byte, map[string][]byte, error) {
 	if err := l.plainPath(at); err != nil {
 		return nil, nil, err
 	}
-	b, err := l.readFile(at, MaxDocument)
+	b, err := l.readFile(at, most)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -268,14 +273,6 @@ func (l *loader) plainPath(at string) error {
 	return nil
 }
 
-func (l *loader) catalog(connection string) ([]byte, error) {
-	at := CatalogPath(connection)
-	if _, err := fs.Stat(l.fsys, at); errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	return l.readFile(at, maxCatalog)
-}
-
 // readFile reads a file of bounded size. The error is a Problems.
 func (l *loader) readFile(at string, most int64) ([]byte, error) {
 	f, err := l.fsys.Open(at)
@@ -311,9 +308,4 @@ func (l *loader) attestation(sha256 string) ([]byte, error) {
 		err = fmt.Errorf("it is larger than %d bytes", maxAttestation)
 	}
 	return b, err
-}
-
-func (l *loader) isAttested(sha256 string) bool {
-	_, err := fs.Stat(l.fsys, AttestationPath(sha256))
-	return err == nil
 }

@@ -73,7 +73,7 @@ type Tree struct {
 	// or by keys that may not approve, and files that belong to nothing.
 	Notes Problems
 	// Pending lists what still lacks approvals: all of it under ReportApprovals,
-	// otherwise what only waits for sync to attest its pull request.
+	// otherwise what only waits for approvals of its pull request.
 	Pending []Pending
 
 	now  time.Time
@@ -382,8 +382,7 @@ func (l *loader) connections() {
 			l.problems(err)
 			continue
 		}
-		conn.Catalog, err = l.catalog(conn.Metadata.Name)
-		l.problems(err)
+		l.problems(l.catalog(conn))
 		l.tree.Connections[conn.Metadata.Name] = conn
 	}
 }

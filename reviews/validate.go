@@ -97,7 +97,7 @@ func (c *checker) branch(path, name string) {
 }
 
 // approvable are the kinds that approval rules govern.
-var approvable = []string{string(KindPrincipal), string(KindConnection), string(KindReview), string(KindPolicy)}
+var approvable = []string{string(KindPrincipal), string(KindConnection), string(KindCatalog), string(KindReview), string(KindPolicy)}
 
 // Forges are the kinds of forge whose approvals can count.
 var Forges = []string{"github", "gitea"}

@@ -132,7 +132,7 @@ func (s *Syncer) keepForLog(signed []byte) {
 // now stays pending.
 func (s *Syncer) hearForge(ctx context.Context, tree *reviews.Tree, now time.Time) (*reviews.Tree, error) {
 	s.asked = s.opt.Now()
-	attested, err := s.attest(ctx, tree.Pending)
+	attested, err := s.attest(ctx, tree)
 	s.awaiting = ""
 	if err != nil {
 		s.awaiting = err.Error()
