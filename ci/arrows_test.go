@@ -34,7 +34,11 @@ var arrows = map[string][]string{
 	"gatewayd/postgres/sqlguard": {"policies"},
 	"internal/accesstest":        {"policies/release", "reviews"},
 	"internal/peers":             {},
-	"ci":                         {"policies", "reviews"},
+	"internal/benchsync": {
+		"gatewayd", "gatewayd/credential", "gatewayd/identity", "gatewayd/record", "internal/accesstest", "internal/peers",
+		"policies", "policies/release", "policies/syncer", "reviews", "reviews/gitrepo",
+	}, // the whole way from a commit to a session, to measure it
+	"ci": {"policies", "reviews"},
 }
 
 // homes are the only packages that import a module, and why.

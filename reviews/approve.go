@@ -315,7 +315,7 @@ func shortSidecar(name string) string {
 // signer is the principal whose signature the sidecar holds. A file name is a
 // claim; the key in the signature decides.
 func (l *loader) signer(s subject, name string) (string, error) {
-	key, err := l.opt.Cache.verify(s.source.Signatures[name], NamespaceFor(s.kind), s.source.Bytes)
+	key, err := l.verify(s, name)
 	if err != nil {
 		return "", err
 	}
@@ -327,7 +327,7 @@ func (l *loader) signer(s subject, name string) (string, error) {
 	if name != fileName(owned.principal)+"."+digest+".sig" {
 		return "", fmt.Errorf("it is by %s, and the file name says otherwise", owned.principal)
 	}
-	if err := l.tree.keys.stands(owned, l.opt.seen(s.source.Signatures[name])); err != nil {
+	if err := l.tree.keys.stands(owned, l.seen(s.source.Signatures[name])); err != nil {
 		return "", err
 	}
 	if why := s.excluded[owned.principal]; why != "" {

@@ -103,7 +103,7 @@ func (l *loader) attested(s subject) (*sighted, error) {
 	if b == nil || err != nil {
 		return nil, err
 	}
-	seen := l.opt.seen(b)
+	seen := l.seen(b)
 	var signed attestation
 	if err := strictJSON(b, &signed); err != nil || signed.PayloadType != statementMediaType {
 		return nil, errors.New("it is not an attestation")
