@@ -148,6 +148,9 @@ func (l *loader) hear(s *subject, rules []rule) (voices, Problems) {
 	var ignored Problems
 	heard.signers, ignored = l.signers(*s)
 	if auto && s.kind == KindReview && l.opt.AutoApprove != nil {
+		if l.judging != nil {
+			l.judging.good = false // the answer stands on the parent release, which is no part of the foundation
+		}
 		heard.auto = l.opt.AutoApprove(s.review, l.tree.Connections[s.connection])
 	}
 	return heard, append(attestation, ignored...)
@@ -321,7 +324,7 @@ func shortSidecar(name string) string {
 // signer is the principal whose signature the sidecar holds. A file name is a
 // claim; the key in the signature decides.
 func (l *loader) signer(s subject, name string) (string, error) {
-	key, err := l.opt.Cache.verify(s.source.Signatures[name], NamespaceFor(s.kind), s.source.Bytes)
+	key, err := l.verify(s, name)
 	if err != nil {
 		return "", err
 	}
@@ -333,7 +336,7 @@ func (l *loader) signer(s subject, name string) (string, error) {
 	if name != fileName(owned.principal)+"."+digest+".sig" {
 		return "", fmt.Errorf("it is by %s, and the file name says otherwise", owned.principal)
 	}
-	if err := l.tree.keys.stands(owned, l.opt.seen(s.source.Signatures[name])); err != nil {
+	if err := l.tree.keys.stands(owned, l.seen(s.source.Signatures[name])); err != nil {
 		return "", err
 	}
 	if why := s.excluded[owned.principal]; why != "" {
