@@ -238,7 +238,8 @@ func problemsOf(file string, err error) reviews.Problems {
 		}
 		fix := fixRego
 		if name, ok := strings.CutPrefix(message, "undefined function "); ok {
-			fix = fmt.Sprintf("%s does not exist or is not available to policies", name)
+			message = name + " does not exist or is not available to policies"
+			fix = "leave it out: policies see only their input, which has the time, the review and the connection"
 		}
 		problems = append(problems, problem(at, e.Location, message, fix)...)
 	}

@@ -59,7 +59,7 @@ func (l *loader) files(folder string, kind Kind) []string {
 		case strings.HasSuffix(at, catalogSuffix) && kind == KindConnection:
 			l.orphanCatalog(at, names)
 		default:
-			l.tree.Problems = append(l.tree.Problems, problemf(at, misplaced(kind), "this is not where or how a %s is stored", kind))
+			l.tree.Problems = append(l.tree.Problems, problemf(at, misplaced(kind), "no %s is stored here or by such a name", kind))
 		}
 	}
 	return found
