@@ -22,6 +22,10 @@ type Change struct {
 	Upstream []string
 }
 
+// maxChanged bounds what one change may write. It is far more than people read, and
+// keeps a flood of files from becoming a flood of findings.
+const maxChanged = 10_000
+
 // comparison is the state of one Compare.
 type comparison struct {
 	Change
@@ -45,7 +49,10 @@ func Compare(ctx context.Context, change Change, opt Options) (*Report, error) {
 	if err := c.sortOut(); err != nil {
 		return nil, err
 	}
-	if err := c.judge(ctx); err != nil {
+	if n := len(c.touched) - len(c.deleted); n > maxChanged {
+		c.report.problems(RuleDocument, Error, whole(slices.Min(slices.Collect(maps.Keys(c.touched))),
+			fmt.Sprintf("the change writes %d documents, and no more than %d are judged at once", n, maxChanged), "split it into several changes; taking documents out is not bounded"))
+	} else if err := c.judge(ctx); err != nil {
 		return nil, err
 	}
 	c.report.finish()

@@ -273,7 +273,7 @@ func (l *loader) count(r rule, s subject, heard voices) (need Need, met bool) {
 			if slices.Contains(groups, member) { // the others are wanted, and do not make up the number
 				enough++
 			}
-		case l.tree.keys.vouches(member, l.opt.Now) == nil:
+		case l.tree.keys.signs(member, l.opt.Now) || r.forge && l.tree.keys.vouches(member, l.opt.Now) == nil:
 			need.Eligible = append(need.Eligible, member)
 		}
 	}

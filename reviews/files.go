@@ -59,7 +59,7 @@ func (l *loader) files(folder string, kind Kind) []string {
 		case strings.HasSuffix(at, catalogSuffix) && kind == KindConnection:
 			l.orphanCatalog(at, names)
 		default:
-			l.tree.Problems = append(l.tree.Problems, problemf(at, misplaced(kind), "this is not where or how a %s is stored", kind))
+			l.tree.Problems = append(l.tree.Problems, problemf(at, misplaced(kind), "no %s is stored here or by such a name", kind))
 		}
 	}
 	return found
@@ -81,7 +81,7 @@ func (l *loader) entries(folder string) []fs.DirEntry {
 	entries, err := fs.ReadDir(l.fsys, folder)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
-			l.tree.Problems = append(l.tree.Problems, problemf(folder, "", "it cannot be listed: %v", err))
+			l.tree.Problems = append(l.tree.Problems, problemf(folder, "make it a folder with files, or take it out", "it cannot be listed: %v", err))
 		}
 		return nil
 	}
@@ -255,12 +255,12 @@ func (l *loader) readFile(at string, most int64) ([]byte, error) {
 		return nil, Problems{problemf(at, "run sallyport init in an empty repository, or restore it", "the file is missing")}
 	}
 	if err != nil {
-		return nil, Problems{problemf(at, "", "it cannot be opened: %v", err)}
+		return nil, Problems{problemf(at, "make it a plain file, or take it out", "it cannot be opened: %v", err)}
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err != nil {
-		return nil, Problems{problemf(at, "", "it cannot be read: %v", err)}
+		return nil, Problems{problemf(at, "write it anew, or take it out", "it cannot be read: %v", err)}
 	}
 	if int64(len(b)) > most {
 		return nil, Problems{problemf(at, "make it smaller", "%s", fmt.Sprintf("the file has more than %d bytes", most))}
