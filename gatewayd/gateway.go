@@ -25,6 +25,7 @@ import (
 
 	"github.com/sallyport-dev/sallyport/gatewayd/credential"
 	"github.com/sallyport-dev/sallyport/gatewayd/record"
+	"github.com/sallyport-dev/sallyport/policies"
 	"github.com/sallyport-dev/sallyport/policies/release"
 )
 
@@ -58,7 +59,8 @@ type Gateway struct {
 	state atomic.Pointer[state]
 	// plans is shared by all sessions; keys name the state, so that a swap
 	// makes old entries unreachable.
-	plans *lru.Cache[planKey, *Plan]
+	plans     *lru.Cache[planKey, *Plan]
+	decisions *lru.Cache[decisionKey, policies.Decision] // likewise
 
 	mu       sync.Mutex
 	sessions map[string]*Session // live ones, by id; guarded by mu
@@ -94,11 +96,16 @@ func New(c Config) (*Gateway, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gatewayd: plan cache: %w", err)
 	}
+	decisions, err := lru.New[decisionKey, policies.Decision](planCacheSize)
+	if err != nil {
+		return nil, fmt.Errorf("gatewayd: decision cache: %w", err)
+	}
 	return &Gateway{
-		config:   c,
-		plans:    plans,
-		sessions: map[string]*Session{},
-		denials:  map[string]int64{},
+		config:    c,
+		plans:     plans,
+		decisions: decisions,
+		sessions:  map[string]*Session{},
+		denials:   map[string]int64{},
 	}, nil
 }
 
@@ -110,6 +117,7 @@ func (g *Gateway) Swap(r *release.Release) {
 	next := &state{release: r, loaded: now}
 	g.state.Store(next)
 	g.plans.Purge()
+	g.decisions.Purge()
 	g.setLastError(nil)
 	cut := 0
 	for _, s := range g.live() {

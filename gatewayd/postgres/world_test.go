@@ -83,6 +83,7 @@ create table vault.keys (id int, material text);
 type variant struct {
 	masks       string // YAML list of the connection's masks
 	targetExtra string // overrides of the target, YAML
+	plain       bool   // no TLS to the target
 	password    string // instead of the right one
 	verbs       string
 	startup     time.Duration
@@ -182,6 +183,9 @@ func (w *world) documents(c variant, password string) {
 `)
 	w.write("principals/agent_etl.yaml", reviews.KindPrincipal, "agent:etl", "  owner: user:alice\n  keys: [{key: \""+w.line("agent:etl")+"\"}]\n")
 	target := fmt.Sprintf("{host: %s, port: %d, database: %s, user: %s, ca: %s}", w.target.Host, c.port, w.database, w.role, w.target.CAFile)
+	if c.plain {
+		target = strings.Replace(target, "ca: "+w.target.CAFile, "tls: disable", 1)
+	}
 	if c.targetExtra != "" {
 		target = c.targetExtra
 	}
