@@ -46,6 +46,10 @@ func configuredForge(ctx context.Context, repo *accessRepo) (*forge, error) {
 			}
 			return p.Weaknesses(approvalsInForge(config)), nil
 		},
+		checks: func(ctx context.Context, commit string) (string, error) {
+			standing, err := client.Standing(ctx, commit)
+			return oneLine(standing.String()), err
+		},
 		comment: func(ctx context.Context, number int, body string) error {
 			return client.Comment(ctx, number, "review", body)
 		},

@@ -36,7 +36,7 @@ func (s *Syncer) fresh() bool {
 	if p == nil || !s.current(p) {
 		return false
 	}
-	if len(p.Pending) > 0 && s.audit != nil && !s.opt.Now().Before(s.asked.Add(attestEvery)) {
+	if len(p.Pending) > 0 && s.audit != nil && !s.opt.Now().Before(s.askAgain()) {
 		return false
 	}
 	return true
@@ -107,7 +107,7 @@ func (s *Syncer) keepForLog() {
 // hearForge attests what waits for that and loads anew. What cannot be attested
 // now stays pending.
 func (s *Syncer) hearForge(ctx context.Context, tree *reviews.Tree, now time.Time) (*reviews.Tree, error) {
-	s.asked = s.opt.Now()
+	s.asked, s.asks = s.opt.Now(), s.asks+1
 	attested, err := s.attest(ctx, tree.Pending)
 	s.awaiting = ""
 	if err != nil {
