@@ -13,6 +13,9 @@ type Pending struct {
 	Path  string `json:"path"`
 	Kind  Kind   `json:"kind"`
 	Needs []Need `json:"needs"` // what is not met yet
+	// Awaiting says that only approvals of its pull request may be missing, which
+	// sync has not attested yet.
+	Awaiting bool `json:"awaiting,omitempty"`
 	// Ignored says which signatures are there and why they do not count.
 	Ignored []string `json:"ignored,omitempty"`
 }
@@ -102,7 +105,7 @@ func (l *loader) approve(s subject) error {
 	}
 	awaiting = awaiting && !l.isAttested(s.source.SHA256)
 	if awaiting || l.opt.Approvals == ReportApprovals {
-		l.tree.Pending = append(l.tree.Pending, Pending{Path: s.source.Path, Kind: s.kind, Needs: needs, Ignored: texts(ignored)})
+		l.tree.Pending = append(l.tree.Pending, Pending{Path: s.source.Path, Kind: s.kind, Needs: needs, Awaiting: awaiting, Ignored: texts(ignored)})
 	}
 	switch {
 	case l.opt.Approvals == ReportApprovals:
