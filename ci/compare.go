@@ -104,7 +104,7 @@ func (c *comparison) judge(ctx context.Context) error {
 	}
 	c.cache = reviews.NewCache()
 	var err error
-	c.base, err = reviews.Load(view{c.Base, c.Head, of(base)}, reviews.LoadOptions{Now: c.opt.Now, Cache: c.cache})
+	c.base, err = reviews.Load(view{c.Base, c.Head, of(base)}, reviews.LoadOptions{Now: c.opt.Now, Cache: c.cache, AutoApprove: AutoApproval(ctx, c.Base)})
 	if err == nil {
 		c.policy, err = compile(ctx, c.base)
 	}
@@ -113,7 +113,7 @@ func (c *comparison) judge(ctx context.Context) error {
 		return nil
 	}
 	// The base loads, so what its rules make of the change loads too.
-	c.next, err = load(view{c.Base, c.Head, of(head)}, c.opt.Now, c.cache)
+	c.next, err = load(ctx, view{c.Base, c.Head, of(head)}, c.opt.Now, c.cache, c.Base)
 	if err != nil {
 		return fmt.Errorf("the base loads only without the change: %w", err)
 	}
@@ -228,6 +228,11 @@ func (c *comparison) documents() {
 		}
 	}
 	r.pending(own, c.opt.RequireApproved)
+	for _, name := range slices.Sorted(maps.Keys(c.next.Reviews)) {
+		if s := c.next.Reviews[name].Source; c.touched[s.Path] && slices.Contains(s.Approvals, reviews.AutoApproval) {
+			r.Automatic = append(r.Automatic, s.Path)
+		}
+	}
 	c.mixed()
 	r.Checked = 2 + len(c.next.Principals) + len(c.next.Connections) + len(c.next.Reviews) + len(c.next.Policies)
 }

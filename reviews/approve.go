@@ -14,6 +14,9 @@ type Pending struct {
 	Kind   Kind   `json:"kind"`
 	SHA256 string `json:"sha256"` // of the document
 	Needs  []Need `json:"needs"`  // what is not met yet
+	// Awaiting says that only approvals of its pull request may be missing, which
+	// sync has not attested yet.
+	Awaiting bool `json:"awaiting,omitempty"`
 	// Ignored says which signatures are there and why they do not count.
 	Ignored []string `json:"ignored,omitempty"`
 }
@@ -106,7 +109,7 @@ func (l *loader) approve(s subject) error {
 		return nil
 	}
 	if awaiting || l.opt.Approvals == ReportApprovals {
-		l.tree.Pending = append(l.tree.Pending, Pending{Path: s.source.Path, Kind: s.kind, SHA256: s.source.SHA256, Needs: needs, Ignored: texts(ignored)})
+		l.tree.Pending = append(l.tree.Pending, Pending{Path: s.source.Path, Kind: s.kind, SHA256: s.source.SHA256, Needs: needs, Awaiting: awaiting, Ignored: texts(ignored)})
 	}
 	switch {
 	case l.opt.Approvals == ReportApprovals:

@@ -118,7 +118,7 @@ func newSiege(t *testing.T) *siege {
 	s.merge("start")
 	s.pin = s.access.RootDigest()
 	s.options = syncer.Options{
-		Remote: s.dir, StateDir: filepath.Join(t.TempDir(), "state"), OutDir: s.out, Signer: accesstest.Signer("release"), TrustRoot: s.pin,
+		Remote: s.dir, StateDir: filepath.Join(t.TempDir(), "state"), Out: release.Folder(s.out), Signer: accesstest.Signer("release"), TrustRoot: s.pin,
 		Audit:    syncer.Audit{Remote: s.dir},
 		Attester: &syncer.Attester{Token: "token", Key: accesstest.Signer("attester")},
 		Now:      func() time.Time { return s.now },

@@ -21,9 +21,22 @@ import (
 	"github.com/sallyport-dev/sallyport/reviews/gitrepo"
 )
 
-// attestEvery is how often sync asks the forge again about pull requests that
-// it could not attest.
-const attestEvery = 5 * time.Second
+// attestSoon and attestEvery are how soon sync asks the forge again about pull
+// requests that it could not attest: first at once, because a forge tells some
+// things only a little after the merge, then ever more seldom.
+const (
+	attestSoon  = 500 * time.Millisecond
+	attestEvery = 5 * time.Second
+)
+
+// askAgain is when the forge is to be asked again.
+func (s *Syncer) askAgain() time.Time {
+	wait := max(attestEvery, s.every)
+	if s.asks < 16 { // beyond, it would overflow
+		wait = min(attestSoon<<s.asks, wait)
+	}
+	return s.asked.Add(wait)
+}
 
 // Attester lets sync take approvals in pull requests for approvals. The forge
 // is the one that the config in force names.
