@@ -83,10 +83,10 @@ var worldSchema = []string{
 }
 
 var worldMasks = []Mask{
-	{"app.customers.email", "email"}, {"app.customers.ssn", "redact"}, {"app.customers.salary", "redact"}, {"app.customers.balance", "null"},
-	{"app.customers.born", "redact"}, {"app.customers.token", "redact"}, {"app.customers.notes", "redact"}, {"app.customers.tags", "redact"},
-	{"app.events.secret", "first"}, {"app.parent.hidden", "redact"}, {"app.Odd Name.Se cret", "redact"},
-	{"app.generated.pin", "null"}, {"app.generated.twice", "null"},
+	{Column: "app.customers.email", With: "email"}, {Column: "app.customers.ssn", With: "redact"}, {Column: "app.customers.salary", With: "redact"}, {Column: "app.customers.balance", With: "null"},
+	{Column: "app.customers.born", With: "redact"}, {Column: "app.customers.token", With: "redact"}, {Column: "app.customers.notes", With: "redact"}, {Column: "app.customers.tags", With: "redact"},
+	{Column: "app.events.secret", With: "first"}, {Column: "app.parent.hidden", With: "redact"}, {Column: "app.Odd Name.Se cret", With: "redact"},
+	{Column: "app.generated.pin", With: "null"}, {Column: "app.generated.twice", With: "null"},
 }
 
 // world is a real database with canaries in masked columns, and a guard of it.
