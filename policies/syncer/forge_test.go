@@ -68,7 +68,10 @@ func (g *giteaServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "issues/7/timeline":
 		answer = []any{}
 	case "activities/feeds":
-		answer = []any{map[string]any{"op_type": "commit_repo", "ref_name": "refs/heads/request", "content": "", "act_user": user(accountAlice), "created": at}}
+		entry := func(content string) map[string]any {
+			return map[string]any{"op_type": "commit_repo", "ref_name": "refs/heads/request", "content": content, "act_user": user(accountAlice), "created": at}
+		}
+		answer = []any{entry(`{"HeadCommit":{"Sha1":"` + g.head + `"}}`), entry("")} // pushed, and before that made
 	case "pulls/7/reviews":
 		g.asked++
 		list := []any{}
