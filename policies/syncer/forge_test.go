@@ -186,7 +186,7 @@ func TestPushersOfAForkAreNotKnown(t *testing.T) {
 	h, g, _ := onForge(t, accountBob)
 	g.set(func() { g.from = "mallory/access" })
 	r := h.expect("etl#1", "")
-	if len(r.Pending) != 1 || r.Pending[0].Path != reviewPath("report") || !strings.Contains(r.Awaiting, "the forge does not tell everybody who pushed") || !strings.Contains(r.Awaiting, "have the documents signed") {
+	if len(r.Pending) != 1 || r.Pending[0].Path != reviewPath("report") || !strings.Contains(r.Awaiting, "everybody who pushed") || !strings.Contains(r.Awaiting, "have the documents signed") {
 		t.Errorf("pending %+v, awaiting %q", r.Pending, r.Awaiting)
 	}
 	if out := h.a.run("--git-dir", h.opt.Audit.Remote, "branch", "--list", "audit"); out != "" {
