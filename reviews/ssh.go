@@ -87,7 +87,7 @@ func (s *ConnectionSpec) AllowsVariable(name string) bool {
 // ssh checks what a connection to an ssh host has.
 func (c *checker) ssh(s *ConnectionSpec) {
 	c.address(&s.Target, "the ssh host")
-	c.foreign("ssh", "spec.target.database", "spec.target.tls", "spec.target.ca", "spec.functions")
+	c.foreign("ssh", "spec.target.database", "spec.target.tls", "spec.target.ca", "spec.target.privileged", "spec.functions", "spec.hashFunction")
 	if len(s.Target.HostKeys) == 0 {
 		c.missing("spec.target.hostKeys", `write the host's public keys, as ssh-keyscan prints them without the name: ["ssh-ed25519 AAAA…"]; compare them with the host's own /etc/ssh/*.pub`)
 	}
@@ -154,6 +154,9 @@ func (c *checker) outputMask(at string, m Mask, seen map[string]bool) {
 	}
 	if m.With != "redact" {
 		c.at(at+".with", "what is found in output can only be redacted", "write with: redact")
+	}
+	if m.Lookup {
+		c.at(at+".lookup", "lookup is for columns", "delete it")
 	}
 	c.unique(at, "mask", m.Names(), seen)
 }

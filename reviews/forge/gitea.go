@@ -515,6 +515,58 @@ func (g *gitea) status(ctx context.Context, id string, s Status) error {
 	return err
 }
 
+// verdicts are each context's latest status; Gitea has put a history of its own behind another address.
+func (g *gitea) verdicts(ctx context.Context, id string) ([]verdict, error) {
+	size, err := g.pageSize(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return collect(func(page int) ([]verdict, bool, error) {
+		at := g.api.JoinPath("commits", id, "status")
+		at.RawQuery = url.Values{"page": {strconv.Itoa(page)}, "limit": {strconv.Itoa(size)}}.Encode()
+		var got struct {
+			Statuses []struct {
+				Context string `json:"context"`
+				State   string `json:"status"`
+			} `json:"statuses"`
+		}
+		if _, err := g.ask(ctx, http.MethodGet, at, nil, &got); err != nil {
+			return nil, false, err
+		}
+		var out []verdict
+		for _, s := range got.Statuses {
+			v := verdict{name: s.Context, says: Verdict(s.State)}
+			if s.State == "skipped" {
+				v.says = Success
+			}
+			out = append(out, v)
+		}
+		return out, len(got.Statuses) >= size, nil
+	})
+}
+
+func (g *gitea) methods(ctx context.Context) ([]string, error) {
+	var r struct {
+		Name   string `json:"name"`
+		Squash bool   `json:"allow_squash_merge"`
+		Merge  bool   `json:"allow_merge_commits"`
+		Rebase bool   `json:"allow_rebase"`
+	}
+	if err := g.get(ctx, &r); err != nil {
+		return nil, err
+	}
+	if !strings.EqualFold(r.Name, g.repo.Name) {
+		return nil, fmt.Errorf("the forge answers with repository %q", r.Name)
+	}
+	return allowed(r.Squash, r.Merge, r.Rebase), nil
+}
+
+// merge leaves force_merge out, with which an administrator overrides the protection.
+func (g *gitea) merge(ctx context.Context, number int, head, method string) error {
+	_, err := g.ask(ctx, http.MethodPost, g.api.JoinPath("pulls", strconv.Itoa(number), "merge"), map[string]string{"Do": method, "head_commit_id": head}, nil)
+	return err
+}
+
 type giteaRule struct {
 	Name                string   `json:"rule_name"`
 	EnablePush          bool     `json:"enable_push"`
