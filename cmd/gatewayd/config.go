@@ -43,8 +43,10 @@ type Config struct {
 	Recordings Recordings `yaml:"recordings"`
 	// Audit says where summaries are committed.
 	Audit Audit `yaml:"audit"`
-	// Postgres is the listener for PostgreSQL clients. Required.
+	// Postgres is the listener for PostgreSQL clients. This, SSH or both are required.
 	Postgres Postgres `yaml:"postgres"`
+	// SSH is the listener for SSH clients.
+	SSH SSH `yaml:"ssh"`
 	// Admin is the listener for /healthz, /readyz, /status and /metrics, and for
 	// `gatewayd status`. It shows names of principals, connections and reviews.
 	Admin Admin `yaml:"admin"`
@@ -91,6 +93,17 @@ type Postgres struct {
 	TLS TLS `yaml:"tls"`
 }
 
+// SSH configures the SSH listener. Clients know the gateway by Key.
+type SSH struct {
+	// Listen is host:port.
+	Listen string `yaml:"listen"`
+	// OutputPerCommand is how many bytes of each command's output are recorded;
+	// what is beyond is counted and digested. Default 16777216; 0 records none.
+	OutputPerCommand int64 `yaml:"outputPerCommand"`
+	// RecordInput also records what clients send to commands and shells, passwords that they type included. Default false.
+	RecordInput bool `yaml:"recordInput"`
+}
+
 // TLS is a certificate and its key, PEM files, both or none.
 type TLS struct {
 	Cert string `yaml:"cert"`
@@ -123,6 +136,7 @@ func loadConfig(path string) (*Config, error) {
 		Verify:     "release",
 		Recordings: Recordings{Durability: "fsync", OutputPerStatement: 64 << 10},
 		Audit:      Audit{Branch: "audit", Every: reviews.Duration(5 * time.Second)},
+		SSH:        SSH{OutputPerCommand: 16 << 20},
 		Log:        Log{Level: "info", Format: "text"},
 	}
 	lines, err := strictyaml.Decode(path, b, c, strictyaml.Options{})
@@ -162,11 +176,16 @@ func (c *Config) check(lines strictyaml.Lines) strictyaml.Problems {
 		{"release", c.Release, "write the folder that sallyport sync publishes to"},
 		{"state", c.State, "write a folder of the gateway's own"},
 		{"recordings.dir", c.Recordings.Dir, "write the folder for recordings"},
-		{"postgres.listen", c.Postgres.Listen, "write host:port, for example 127.0.0.1:6432"},
 	} {
 		if f.value == "" {
 			add(f.path, f.path+" is missing", f.fix)
 		}
+	}
+	if c.Postgres.Listen == "" && c.SSH.Listen == "" {
+		add("postgres.listen", "neither postgres.listen nor ssh.listen is there", "write host:port, for example 127.0.0.1:6432")
+	}
+	if c.SSH.OutputPerCommand < 0 {
+		add("ssh.outputPerCommand", "outputPerCommand is negative", "write a number of bytes")
 	}
 	if c.TrustRoot != "" && !pinned.MatchString(c.TrustRoot) {
 		add("trustRoot", "trustRoot is not a digest", "write sha256: and 64 lower-case hex digits")
@@ -211,7 +230,7 @@ func (c *Config) check(lines strictyaml.Lines) strictyaml.Problems {
 }
 
 func (c *Config) checkListeners(add func(path, message, fix string)) {
-	for _, l := range []struct{ path, addr string }{{"postgres.listen", c.Postgres.Listen}, {"admin.listen", c.Admin.Listen}} {
+	for _, l := range []struct{ path, addr string }{{"postgres.listen", c.Postgres.Listen}, {"ssh.listen", c.SSH.Listen}, {"admin.listen", c.Admin.Listen}} {
 		if l.addr == "" {
 			continue
 		}
@@ -225,8 +244,12 @@ func (c *Config) checkListeners(add func(path, message, fix string)) {
 	if c.Admin.Listen != "" && !loopback(c.Admin.Listen) {
 		add("admin.listen", "the admin listener must be on a loopback address", "write 127.0.0.1:PORT, and let a local agent collect the metrics")
 	}
-	if c.Admin.Listen != "" && c.Admin.Listen == c.Postgres.Listen && !anyPort(c.Admin.Listen) {
-		add("admin.listen", "both listeners have the same address", "choose another port")
+	taken := map[string]bool{}
+	for _, l := range []struct{ path, addr string }{{"postgres.listen", c.Postgres.Listen}, {"ssh.listen", c.SSH.Listen}, {"admin.listen", c.Admin.Listen}} {
+		if l.addr != "" && taken[l.addr] && !anyPort(l.addr) {
+			add(l.path, "two listeners have the same address", "choose another port")
+		}
+		taken[l.addr] = true
 	}
 }
 

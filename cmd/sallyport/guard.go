@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sallyport-dev/sallyport/ci"
 	"github.com/sallyport-dev/sallyport/gatewayd/postgres"
 	"github.com/sallyport-dev/sallyport/gatewayd/postgres/sqlguard"
+	"github.com/sallyport-dev/sallyport/gatewayd/sshd/cmdline"
 	"github.com/sallyport-dev/sallyport/policies"
 	"github.com/sallyport-dev/sallyport/reviews"
 )
@@ -104,7 +106,7 @@ func classifiers() map[string]ci.Classifier {
 		return catalogs[id], nil
 	}
 	guards := make(map[string]ci.Guard)
-	return map[string]ci.Classifier{"postgres": {
+	return map[string]ci.Classifier{"ssh": sshClassifier, "postgres": {
 		Guard: func(connection *reviews.Connection, review *reviews.Review) (ci.Guard, error) {
 			id := fmt.Sprint(connection.Source.SHA256, sha256Hex(connection.Catalog), review.Spec.Mask, review.Spec.Unmask)
 			if guards[id] == nil {
@@ -128,6 +130,18 @@ func classifiers() map[string]ci.Classifier {
 			return maskProblems(catalog, connection, review)
 		},
 	}}
+}
+
+// sshClassifier reads commands as the gateway's ssh engine does. Masks of such a
+// connection need no catalog.
+var sshClassifier = ci.Classifier{
+	Guard: func(connection *reviews.Connection, review *reviews.Review) (ci.Guard, error) {
+		masked := len(review.Masks(connection)) > 0
+		return func(command string) (policies.Command, bool) {
+			c := cmdline.Understand(command)
+			return c, masked && slices.ContainsFunc(c.Effects, func(e policies.Effect) bool { return e.Verb == "exec" || e.Verb == "shell" })
+		}, nil
+	},
 }
 
 // maskProblems are the masks that a catalog cannot carry: those that the review
