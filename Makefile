@@ -23,6 +23,11 @@ test-forge: compiler ## build a real Gitea once (5 minutes of processor time, th
 	$(GO) run ./internal/peers/prepare gitea
 	$(GO) test -vet=off -tags forge -timeout 10m -run 'Gitea' ./internal/peers ./reviews/forge ./policies/syncer ./cmd/demo
 
+.PHONY: test-ssh
+test-ssh: compiler ## find or fetch OpenSSH's server and rsync, and run the tests that drive ssh, scp, sftp, rsync and git
+	$(GO) run ./internal/peers/prepare
+	$(GO) test -vet=off -timeout 10m -run '.' ./gatewayd/sshd/... ./gatewayd/redact
+
 .PHONY: demo
 demo: compiler ## play the whole story on real parts; ARGS=--keep leaves it running, ARGS=--json ends with figures
 	$(GO) run ./cmd/demo $(ARGS)

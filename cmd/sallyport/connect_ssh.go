@@ -45,7 +45,7 @@ func (a *access) connectSSH(c *cobra.Command, key, file string, command []string
 	if slices.Contains([]string{"ssh", "scp", "sftp"}, filepath.Base(command[0])) {
 		command = slices.Insert(slices.Clone(command), 1, "-F", file)
 	}
-	return runCommand(command, []string{"GIT_SSH_COMMAND=ssh -F " + file, "RSYNC_RSH=ssh -F " + file, "ANSIBLE_SSH_ARGS=-F " + file})
+	return runCommand(command, append(os.Environ(), "GIT_SSH_COMMAND=ssh -F "+file, "RSYNC_RSH=ssh -F "+file, "ANSIBLE_SSH_ARGS=-F "+file))
 }
 
 // writeSSHConfig writes the configuration, and beside it the gateway's key, which the trust root gives.

@@ -64,6 +64,14 @@ func (ch *channel) before(r *ssh.Request) (done bool) {
 			return false
 		}
 		ch.pty = true
+		var want struct {
+			Term                      string
+			Cols, Rows, Width, Height uint32
+			Modes                     string
+		}
+		if ssh.Unmarshal(r.Payload, &want) == nil {
+			ch.size("terminal", want.Cols, want.Rows)
+		}
 		ch.keep(r, true)
 	case "exec", "subsystem":
 		var payload struct{ Text string }
@@ -92,6 +100,13 @@ func (ch *channel) before(r *ssh.Request) (done bool) {
 		r.Reply(false, nil)
 	}
 	return false
+}
+
+// size records the terminal's, so that a replay can be as large.
+func (ch *channel) size(event string, cols, rows uint32) {
+	if err := ch.s.core.Event(event, fmt.Sprintf("%dx%d", cols, rows)); err != nil {
+		ch.s.core.Cut("recording_unavailable", "the session can no longer be recorded")
+	}
 }
 
 func (ch *channel) environment(r *ssh.Request) {
@@ -244,6 +259,10 @@ func (ch *channel) duringRun(there ssh.Channel, kill func()) {
 	for r := range ch.requests {
 		switch r.Type {
 		case "window-change", "signal", "break", "eow@openssh.com":
+			var to struct{ Cols, Rows, Width, Height uint32 }
+			if r.Type == "window-change" && ssh.Unmarshal(r.Payload, &to) == nil {
+				ch.size("resize", to.Cols, to.Rows)
+			}
 			ok, err := there.SendRequest(r.Type, r.WantReply, r.Payload)
 			r.Reply(ok && err == nil, nil)
 		default:
