@@ -136,6 +136,9 @@ func (ch *channel) keep(r *ssh.Request, ok bool) {
 func (ch *channel) exec(text string, r *ssh.Request) {
 	command, err := ch.s.start(cmdline.Exec(text), "")
 	if err != nil {
+		if _, complex := cmdline.Split(text); complex != nil { // why no rule for words could fit
+			ch.note(complex.Error() + "; only a rule with this very text can allow it")
+		}
 		ch.deny(err)
 		return
 	}
