@@ -27,6 +27,7 @@ type syncOptions struct {
 	audit, auditBranch, attesterKey, token, listen string
 	watch                                          bool
 	every                                          time.Duration
+	hooks                                          hookOptions
 }
 
 func newSync(g *globals) *cobra.Command {
@@ -49,14 +50,16 @@ without them such documents stay pending. The forge is the one that the config n
 
 --state holds what was seen so far. Keep it: it is what makes an old copy of a review
 stay dead, and it is where ` + "`sallyport status`" + ` looks. --watch logs to standard error, as
-JSON lines with --json; --listen serves /metrics, /healthz and /readyz.`,
+JSON lines with --json; --listen serves /metrics, /healthz and /readyz. With --hooks a
+webhook of the forge makes it look at once, so that --every can be long; nothing that a
+webhook says is believed.`,
 		Example: `  sallyport sync --remote git@github.com:acme/access.git --out /var/lib/sallyport/release \
       --state /var/lib/sallyport/sync --key /etc/sallyport/release --trust-root sha256:9b1e…
   sallyport sync --remote ~/access --out release --state state --key release.key \
       --trust-root sha256:$(sha256sum < trust/root.yaml | cut -c1-64) --watch --every 1s
   sallyport sync --remote https://git.example.org/acme/access.git --out release --state state --key release.key \
       --trust-root sha256:9b1e… --attester-key attester.key --forge-token file:/etc/sallyport/forge-token \
-      --watch --listen 127.0.0.1:9464
+      --watch --listen 127.0.0.1:9464 --every 1m --hooks 127.0.0.1:9465 --hook-secret file:/etc/sallyport/hook-secret
   sallyport sync --remote git@github.com:acme/access.git --out 's3://acme-releases/prod?region=eu-west-1' \
       --state /var/lib/sallyport/sync --key /etc/sallyport/release --trust-root sha256:9b1e… --watch`,
 		Args: arguments(0, 0, ""),
@@ -77,6 +80,9 @@ JSON lines with --json; --listen serves /metrics, /healthz and /readyz.`,
 			case o.listen != "" && !o.watch:
 				return usage("--listen goes with --watch")
 			}
+			if err := o.hooks.check(o.watch); err != nil {
+				return err
+			}
 			return o.run(c.Context(), g, c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
@@ -94,6 +100,7 @@ JSON lines with --json; --listen serves /metrics, /healthz and /readyz.`,
 	f.StringVar(&o.attesterKey, "attester-key", "", "an attester key of the trust root: private key file, or .pub file of one in the ssh-agent")
 	f.StringVar(&o.token, "forge-token", "", "where an access token of the forge is: env:NAME or file:/absolute/path; it also fetches over https")
 	f.StringVar(&o.listen, "listen", "", "with --watch, serve /metrics, /healthz and /readyz here, such as 127.0.0.1:9464 (default: nowhere)")
+	o.hooks.flags(f)
 	g.jsonFlag(c)
 	return c
 }
@@ -122,7 +129,7 @@ func (o *syncOptions) run(ctx context.Context, g *globals, out, errOut io.Writer
 		Signer: signer, TrustRoot: digest, Audit: o.auditOf(),
 	}
 	if o.token != "" {
-		token, err := readToken(ctx, o.token)
+		token, err := readSecret(ctx, "--forge-token", o.token)
 		if err != nil {
 			return err
 		}
@@ -140,13 +147,15 @@ func (o *syncOptions) run(ctx context.Context, g *globals, out, errOut io.Writer
 			options.Log = slog.New(slog.NewJSONHandler(errOut, nil))
 		}
 	}
+	wake := make(chan struct{}, 1)
+	options.Wake = wake
 	s, err := syncer.New(options)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
 	if o.watch {
-		return o.follow(ctx, s, errOut)
+		return o.follow(ctx, s, wake, options.Log, errOut)
 	}
 	return o.once(ctx, g, s, to, out, errOut)
 }
@@ -168,37 +177,44 @@ func (o *syncOptions) auditOf() syncer.Audit {
 	return syncer.Audit{Remote: remote, Branch: o.auditBranch}
 }
 
-// readToken reads a token from where a reference says. What is no reference may
-// be the token itself, so no error repeats it.
-func readToken(ctx context.Context, reference string) (string, error) {
+// readSecret reads a secret from where a flag's reference says. What is no reference may
+// be the secret itself, so no error repeats it.
+func readSecret(ctx context.Context, flag, reference string) (string, error) {
 	kind, rest, _ := strings.Cut(reference, ":")
 	if kind != "env" && kind != "file" || credential.Check(reference) != nil {
-		return "", usage("--forge-token takes env:NAME or file:/absolute/path, where the token is; on a command line everybody on this machine could read it")
+		return "", usage("%s takes env:NAME or file:/absolute/path, where the secret is; on a command line everybody on this machine could read it", flag)
 	}
 	if kind == "env" && os.Getenv(rest) == "" {
-		return "", fmt.Errorf("--forge-token: the environment variable %s is not set or empty", rest)
+		return "", fmt.Errorf("%s: the environment variable %s is not set or empty", flag, rest)
 	}
 	secret, err := credential.Resolve(ctx, reference)
 	if err != nil {
-		return "", fmt.Errorf("--forge-token: %w", err)
+		return "", fmt.Errorf("%s: %w", flag, err)
 	}
 	return secret.Reveal(), nil
 }
 
 // follow goes on until it is interrupted.
-func (o *syncOptions) follow(ctx context.Context, s *syncer.Syncer, errOut io.Writer) error {
+func (o *syncOptions) follow(ctx context.Context, s *syncer.Syncer, wake chan<- struct{}, log *slog.Logger, errOut io.Writer) error {
 	ctx, stop := context.WithCancelCause(ctx)
+	var servers sync.WaitGroup
+	defer servers.Wait()
 	defer stop(nil)
-	var monitor sync.WaitGroup
-	defer monitor.Wait()
 	if o.listen != "" {
 		l, err := net.Listen("tcp", loopbackOf(o.listen))
 		if err != nil {
 			return hint(fmt.Errorf("--listen: %w", err), "write an address that is free, such as 127.0.0.1:9464")
 		}
 		fmt.Fprintf(errOut, "metrics on http://%s/metrics\n", l.Addr())
-		monitor.Go(func() { stop(serveMonitor(ctx, l, s.Status, max(silentAfter, 3*o.every))) })
-		defer stop(nil)
+		servers.Go(func() { stop(serveMonitor(ctx, l, s.Status, max(silentAfter, 3*o.every))) })
+	}
+	if o.hooks.listen != "" {
+		l, hooks, err := o.hooks.open(ctx, wake, log)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(errOut, "webhooks on %s\n", l.Addr())
+		servers.Go(func() { stop(hooks.serve(ctx, l)) })
 	}
 	err := s.Watch(ctx, o.every)
 	if errors.Is(err, context.Canceled) {

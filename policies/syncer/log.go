@@ -216,16 +216,16 @@ func (l *releaseLog) commit(ctx context.Context, audit *auditBranch, names []str
 	for i, name := range names {
 		files[logFolder+"/"+name] = contents[i]
 	}
-	err := audit.add(ctx, message, files, l.now())
+	err := audit.add(ctx, message, files, l.now(), nil)
 	if !errors.Is(err, gitrepo.ErrExists) {
 		return err
 	}
 	l.log.Error("the log of releases on the audit branch holds what this sync did not write: find out who did", "reason", err)
 	for i, name := range names {
-		err := audit.add(ctx, message, map[string][]byte{logFolder + "/" + name: contents[i]}, l.now())
+		err := audit.add(ctx, message, map[string][]byte{logFolder + "/" + name: contents[i]}, l.now(), nil)
 		if errors.Is(err, gitrepo.ErrExists) {
 			beside := strings.TrimSuffix(name, ".json") + "." + digest(contents[i])[:16] + ".json"
-			err = audit.add(ctx, message, map[string][]byte{logFolder + "/" + beside: contents[i]}, l.now())
+			err = audit.add(ctx, message, map[string][]byte{logFolder + "/" + beside: contents[i]}, l.now(), nil)
 		}
 		if err != nil {
 			return err

@@ -32,7 +32,7 @@ func publishRelease(ctx context.Context, to release.Target, in release.BuildInpu
 // is to be asked about again.
 func (s *Syncer) fresh(ctx context.Context) (bool, error) {
 	p := s.state.Published
-	if p != nil && len(p.Pending) > 0 && s.audit != nil && !s.opt.Now().Before(s.asked.Add(attestEvery)) {
+	if p != nil && len(p.Pending) > 0 && s.audit != nil && !s.opt.Now().Before(s.askAgain()) {
 		return false, nil
 	}
 	return s.current(ctx, p)
@@ -131,8 +131,8 @@ func (s *Syncer) keepForLog(signed []byte) {
 // hearForge attests what waits for that and loads anew. What cannot be attested
 // now stays pending.
 func (s *Syncer) hearForge(ctx context.Context, tree *reviews.Tree, now time.Time) (*reviews.Tree, error) {
-	s.asked = s.opt.Now()
-	attested, err := s.attest(ctx, tree.Pending)
+	s.asked, s.asks = s.opt.Now(), s.asks+1
+	attested, err := s.attest(ctx, tree)
 	s.awaiting = ""
 	if err != nil {
 		s.awaiting = err.Error()

@@ -57,6 +57,9 @@ type Options struct {
 	Attester  *Attester       // nil: approvals in pull requests wait
 	Now       func() time.Time
 	Log       *slog.Logger // default: discards
+	// Wake makes Watch do a round at once, whoever sends on it and however often:
+	// what a round finds does not depend on why it was made.
+	Wake <-chan struct{}
 }
 
 // Audit is the repository and branch that hold what sync and gateways did.
@@ -90,8 +93,10 @@ type Syncer struct {
 	policyID string
 	auto     map[string]string // its automatic approvals, by documents
 
-	asked    time.Time // when the forge was last asked about what is pending
-	awaiting string    // why that is still pending
+	every    time.Duration // how often Watch asks the remote, 0 without it
+	asked    time.Time     // when the forge was last asked about what is pending
+	asks     int           // how often, since the last commit was taken in
+	awaiting string        // why that is still pending
 	built    *release.Cache
 	outTag   string // of the release that lies in opt.Out
 	said     string // last error that was logged, so that a lasting one is logged once
@@ -244,7 +249,7 @@ func (s *Syncer) round(ctx context.Context) (Result, error) {
 		if err != nil {
 			return Result{}, err
 		}
-		s.state, result.Commits = next, commits
+		s.state, result.Commits, s.asks = next, commits, 0
 		if err := s.chooseAudit(next.Good); err != nil {
 			return result, errors.Join(err, next.save(s.opt.StateDir))
 		}
@@ -341,6 +346,9 @@ func (s *Syncer) takeIn(ctx context.Context, head, after string) (*state, int, e
 	return f.state, len(line), nil
 }
 
+// wakeGap is the shortest distance of a round that was woken from the one before.
+const wakeGap = 500 * time.Millisecond
+
 // Watch does a round right away and then one every so often, until ctx ends,
 // whose cause it returns. A round that fails is logged and tried again, with
 // growing distance while the remote cannot be reached.
@@ -353,21 +361,31 @@ func (s *Syncer) Watch(ctx context.Context, every time.Duration) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	background.Go(func() { s.logged.follow(ctx) })
-	wait := every
+	s.every = every
+	wait, ended := every, time.Time{}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		case <-s.opt.Wake:
+			s.asks = min(s.asks, 3) // somebody may just have approved what waits
+			timer.Reset(max(0, wakeGap-time.Since(ended)))
+			continue
 		case <-timer.C:
 		}
-		if _, err := s.Once(ctx); err == nil {
+		r, err := s.Once(ctx)
+		if ended = time.Now(); err == nil {
 			wait = every
 		} else {
 			wait = min(2*wait, 10*every)
 		}
-		timer.Reset(wait)
+		next := wait
+		if r.Awaiting != "" && s.audit != nil && err == nil {
+			next = min(next, max(attestSoon, s.askAgain().Sub(s.opt.Now())))
+		}
+		timer.Reset(next)
 	}
 }
 

@@ -3,6 +3,7 @@ package syncer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -192,6 +193,64 @@ func TestOptionsAreChecked(t *testing.T) {
 		if _, err := New(o); err == nil {
 			t.Errorf("%s is not checked", name)
 		}
+	}
+}
+
+// A wake is a reason to look and nothing else: what was merged is published long
+// before the next poll, a flood of wakes makes no more rounds than a few a second, and
+// one that tells nothing new publishes nothing.
+func TestWatchIsWoken(t *testing.T) {
+	a := newAccess(t)
+	h := a.syncer()
+	wake := make(chan struct{}, 1)
+	h.opt.Wake = wake
+	at, began := h.now, time.Now()
+	h.opt.Now = func() time.Time { return at.Add(time.Since(began)) }
+	h.restart()
+	published := make(chan release.BuildInput, 10)
+	h.publish = func(ctx context.Context, to release.Target, in release.BuildInput, signer ssh.Signer) (*release.Built, error) {
+		built, err := publishRelease(ctx, to, in, signer)
+		published <- in
+		return built, err
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- h.Watch(ctx, time.Hour) }()
+	defer func() {
+		stop()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("ended with %v", err)
+		}
+	}()
+	wait := func() (in release.BuildInput) {
+		t.Helper()
+		select {
+		case in = <-published:
+		case <-time.After(30 * time.Second):
+			t.Fatalf("nothing was published: %+v", h.Status())
+		}
+		return in
+	}
+	wait()
+	for i := range 3 {
+		id := a.put(reviewPath(fmt.Sprint("report", i)), review(fmt.Sprint("report", i), 1, "app.items"))
+		wake <- struct{}{}
+		if in := wait(); in.Commit != id {
+			t.Errorf("published %s, want %s", in.Commit, id)
+		}
+	}
+	rounds, last := 0, h.Status().Time
+	for begun := time.Now(); time.Since(begun) < 1200*time.Millisecond; {
+		select {
+		case wake <- struct{}{}:
+		case <-time.After(5 * time.Millisecond):
+		}
+		if ended := h.Status().Time; ended != last {
+			rounds, last = rounds+1, ended
+		}
+	}
+	if rounds < 1 || rounds > 4 || len(published) > 0 {
+		t.Errorf("a flood of wakes: %d rounds, %d releases", rounds, len(published))
 	}
 }
 
