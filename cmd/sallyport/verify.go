@@ -25,8 +25,9 @@ func newVerify(g *globals) *cobra.Command {
   approvals   by the people it names, as many as the rules of that commit demand, each judged
               as of when sync first saw it, which its log of releases on the audit branch
               says; a rule of the policies that approved by itself is evaluated again
-  trust root  the merged one, or an earlier one that its successor's signers signed, in its
-              time; --trust-root pins it to the one that your gateways pin
+  trust root  the merged one, and earlier ones in their time: the next version followed
+              each with the approval of both thresholds, and the way leads from one that
+              --trust-root pins, or each was signed by its successor's signers, too
 
 A flipped byte, a line that is missing, repeated or moved, a cut tail, an exchanged
 file, a commit, a signature: the first thing that is wrong is named.
@@ -50,7 +51,7 @@ audit branch it fails, unless --without-audit says that there is none.`,
 		},
 	}
 	recordingsFlag(c, &o.dir)
-	c.Flags().StringArrayVar(&o.pins, "trust-root", nil, "sha256:… of the trust root that gateways pin; again for earlier ones")
+	c.Flags().StringArrayVar(&o.pins, "trust-root", nil, "sha256:… of a trust root that sync and gateways pin, from which the merged one follows; again for others")
 	c.Flags().BoolVar(&o.alone, "without-audit", false, "there is no audit branch: nothing outside of the recordings then says which ones there were")
 	c.Flags().StringVar(&o.least, "audit-includes", "", "an audit commit that an earlier verify printed")
 	g.jsonFlag(c)
