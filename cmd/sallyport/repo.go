@@ -248,21 +248,31 @@ func (w *workTree) eachBlob(ctx context.Context, names []string, take func(i int
 	return nil
 }
 
-// tree loads the documents as a gateway would: what is not approved is not there.
-func (s *snapshot) tree() (*reviews.Tree, error) {
-	tree, err := reviews.Load(s.files, reviews.LoadOptions{Now: time.Now()})
-	if err != nil {
-		return nil, fmt.Errorf("the access repo at %s is not usable: %w", s.ref, err)
-	}
-	return tree, nil
-}
-
-// mergedTree is the tree of the newest merged commit.
+// mergedTree is the tree of the newest merged commit, with what was approved in pull
+// requests or by the policies, as far as the clone can tell.
 func (r *accessRepo) mergedTree(ctx context.Context) (*reviews.Tree, *snapshot, error) {
 	s, err := r.merged(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	tree, err := s.tree()
+	tree, err := r.granted(ctx, s)
 	return tree, s, err
+}
+
+// granted loads the documents of a merged commit as a gateway would: what is not
+// approved is not there.
+func (r *accessRepo) granted(ctx context.Context, s *snapshot) (*reviews.Tree, error) {
+	files := s.files
+	if source, err := reviews.ReadSource(files, reviews.ConfigPath); err == nil {
+		if settings, err := reviews.ParseConfig(reviews.ConfigPath, source.Bytes); err == nil {
+			files, _ = r.withAttestations(ctx, files, settings) // without them less is granted
+		}
+	}
+	tree, err := reviews.Load(files, reviews.LoadOptions{
+		Now: time.Now(), AutoApprove: autoApproval(ctx, s.files.(*treeFS).files, make(map[string][]string)),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("the access repo at %s is not usable: %w", s.ref, err)
+	}
+	return tree, nil
 }

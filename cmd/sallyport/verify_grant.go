@@ -157,7 +157,7 @@ func (g *grants) approved(ctx context.Context, place int, want record.Grant) (*r
 		tree, err := reviews.Load(base, reviews.LoadOptions{
 			Now: want.At, Cache: g.cache,
 			Seen:        func(sha256 string) time.Time { return g.seen[sha256] },
-			AutoApprove: g.autoApproval(ctx, base, said),
+			AutoApprove: autoApproval(ctx, base, said),
 		})
 		if err == nil && !g.trust.holds(tree.Root.Source.SHA256) {
 			err = fmt.Errorf("the trust root of commit %.12s is sha256:%s, for which nobody vouches: pin it with --trust-root if you know it", g.ids[back], tree.Root.Source.SHA256)

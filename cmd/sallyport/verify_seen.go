@@ -32,20 +32,13 @@ func (t *auditTrail) logged(trust trustHistory, branch string, b []byte) error {
 // file, as the log of releases has it. Without a log there are none.
 func (g *grants) sightings(ctx context.Context, taken []release.Taken) (map[string]time.Time, error) {
 	seen := make(map[string]time.Time)
-	reached := make(map[string]time.Time)
-	earliest := func(of map[string]time.Time, key string, at time.Time) {
-		if known, is := of[key]; !is || at.Before(known) {
-			of[key] = at
-		}
-	}
 	for _, t := range taken {
-		if t.Attestation != "" {
-			earliest(seen, t.Attestation, t.At)
-		} else {
-			earliest(reached, t.Commit, t.At)
+		if known, is := seen[t.Attestation]; t.Attestation != "" && (!is || t.At.Before(known)) {
+			seen[t.Attestation] = t.At
 		}
 	}
-	if len(reached) == 0 {
+	commits := firstSeen(g.ids, taken)
+	if len(commits) == 0 {
 		return seen, nil
 	}
 	changes, err := g.repo.git.changes(ctx, g.ids, documentFolders...)
@@ -59,12 +52,9 @@ func (g *grants) sightings(ctx context.Context, taken []release.Taken) (map[stri
 	if err != nil {
 		return nil, err
 	}
-	var at time.Time // when the round came that first reached the commit
 	for _, id := range g.ids {
-		if t, is := reached[id]; is && (at.IsZero() || t.Before(at)) {
-			at = t
-		}
-		if at.IsZero() {
+		at, known := commits[id]
+		if !known {
 			continue
 		}
 		for _, c := range changes[id] {
@@ -86,7 +76,7 @@ type automatic struct {
 }
 
 // autoApproval asks the policies among files, as sync did, and notes what they say.
-func (g *grants) autoApproval(ctx context.Context, files fstest.MapFS, said map[string][]string) func(*reviews.Review, *reviews.Connection) string {
+func autoApproval(ctx context.Context, files fstest.MapFS, said map[string][]string) func(*reviews.Review, *reviews.Connection) string {
 	var policy *policies.Policy
 	return func(r *reviews.Review, c *reviews.Connection) string {
 		if policy == nil {
