@@ -323,7 +323,7 @@ func (s *Syncer) takeIn(ctx context.Context, head, after string) (*state, int, e
 	}
 	var known learned
 	if s.state.Commit == "" {
-		if known, err = s.fromLog(ctx, head); err != nil {
+		if known, err = s.fromLog(ctx, head, line); err != nil {
 			return nil, 0, err
 		}
 	}
