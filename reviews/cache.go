@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -21,6 +22,9 @@ type Cache struct {
 	now     map[[sha256.Size]byte]any // used in this one
 	folders map[string]*folder        // reviews/<connection>, of the last Load
 	keys    map[string]ssh.PublicKey  // one for all the signatures that it made
+
+	disk     disk // not guarded: it changes between Loads only
+	recalled atomic.Int64
 }
 
 // NewCache is an empty cache.
@@ -35,6 +39,7 @@ func (c *Cache) turn(folders map[string]*folder) {
 	c.old, c.now = c.now, make(map[[sha256.Size]byte]any)
 	if folders != nil {
 		c.folders = folders
+		c.disk.facts = nil // each review was asked about
 	}
 }
 

@@ -48,6 +48,7 @@ type known struct {
 	review     *Review  // as parsed, nil with err
 	err        error
 	signers    []verified // who made the signatures
+	saved      bool       // on disk
 }
 
 // reviews loads reviews/, the only part that grows large, on all cores.
@@ -96,6 +97,9 @@ func (l *loader) readFolder(group *errgroup.Group, f, before *folder) {
 			continue
 		}
 		group.Go(func() error {
+			if l.opt.Cache.recall(at, k) {
+				return nil
+			}
 			k.review, k.err = l.opt.Cache.take(at, k.bytes)
 			if k.err == nil {
 				k.signers = l.opt.Cache.signers(k.bytes, k.signatures)

@@ -29,7 +29,7 @@ func main() {
 		switch os.Args[1] {
 		case "sync":
 			err = syncChild(os.Args[2])
-		case "gateway", "gateway-full":
+		case "gateway-release", "gateway-full":
 			err = gatewayChild(os.Args[2], os.Args[3], os.Args[1] == "gateway-full")
 		default:
 			err = start()
@@ -56,7 +56,11 @@ func start() error {
 	flag.StringVar(&b.opa, "opa", "", "stock opa (default: the one that the tests built into the user's cache)")
 	flag.StringVar(&b.profiles, "profiles", "", "folder for CPU profiles of each step")
 	flag.BoolVar(&b.alone, "alone", false, "without opa and git")
+	gateways := flag.String("gateways", "release,full", "which verify settings of gatewayd, with commas between; \"\" for none")
 	flag.Parse()
+	for _, verify := range strings.FieldsFunc(*gateways, func(c rune) bool { return c == ',' }) {
+		b.gateways = append(b.gateways, "gateway-"+verify)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	for _, text := range strings.Split(*sizes, ",") {
@@ -75,6 +79,7 @@ type bench struct {
 	connections, batch, changed int
 	opa, profiles               string
 	alone                       bool
+	gateways                    []string
 
 	dir   string
 	table *tabwriter.Writer
@@ -126,7 +131,7 @@ func (b *bench) ours(ctx context.Context, r *repo) error {
 		return err
 	}
 	gateways := map[string]*child{}
-	for _, kind := range []string{"gateway", "gateway-full"} {
+	for _, kind := range b.gateways {
 		g, err := b.process(ctx, kind, b.dir, r.reviewName(0))
 		if err != nil {
 			return err
@@ -144,7 +149,7 @@ func (b *bench) ours(ctx context.Context, r *repo) error {
 		if err := b.steps(sync, "sync", "round", fmt.Sprintf("%d changed", b.changed)); err != nil {
 			return err
 		}
-		for _, kind := range []string{"gateway", "gateway-full"} {
+		for _, kind := range b.gateways {
 			if err := b.steps(gateways[kind], kind, "load", fmt.Sprintf("%d changed", b.changed)); err != nil {
 				return err
 			}
