@@ -19,7 +19,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
 )
 
@@ -81,8 +80,7 @@ type bench struct {
 	alone                       bool
 	gateways                    []string
 
-	dir   string
-	table *tabwriter.Writer
+	dir string
 }
 
 func (b *bench) measure(ctx context.Context, size int) (err error) {
@@ -99,17 +97,14 @@ func (b *bench) measure(ctx context.Context, size int) (err error) {
 		return err
 	}
 	fmt.Printf("\n%d reviews of %d connections, %d commits; then %d change in one commit\n", size, connections, r.commits, b.changed)
-	b.table = tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(b.table, "what\tseconds\tprocessor s\tpeak MiB\tlongest pause ms")
+	fmt.Printf("%-40s %9s %12s %9s %9s\n", "", "seconds", "processor s", "peak MiB", "pause ms")
 	if err := b.ours(ctx, r); err != nil {
 		return err
 	}
-	if !b.alone {
-		if err := b.theirs(ctx, r, size); err != nil {
-			return err
-		}
+	if b.alone {
+		return nil
 	}
-	return b.table.Flush()
+	return b.theirs(ctx, r, size)
 }
 
 func (b *bench) row(what string, f figures) {
@@ -117,7 +112,7 @@ func (b *bench) row(what string, f figures) {
 	if f.Pause > 0 {
 		pause = fmt.Sprintf("%.1f", float64(f.Pause.Microseconds())/1000)
 	}
-	fmt.Fprintf(b.table, "%s\t%.2f\t%.2f\t%d\t%s\n", what, f.Wall.Seconds(), f.CPU.Seconds(), f.Peak>>20, pause)
+	fmt.Printf("%-40s %9.2f %12.2f %9d %9s\n", what, f.Wall.Seconds(), f.CPU.Seconds(), f.Peak>>20, pause)
 }
 
 // ours is the way from a merge to the gateway: cold, warm, and after a restart.
@@ -256,7 +251,7 @@ func (b *bench) theirs(ctx context.Context, r *repo, size int) error {
 	opa := b.opa
 	if opa == "" {
 		if opa, err = cachedOPA(); err != nil {
-			fmt.Fprintln(b.table, "opa build\t"+err.Error())
+			fmt.Printf("%-40s %s\n", "opa build", err)
 			return nil
 		}
 	}

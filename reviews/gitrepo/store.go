@@ -41,7 +41,7 @@ type Identity struct {
 // changed: at most about 100 MiB, however many commits and documents there are.
 const (
 	keptObjects = 1 << 15
-	keptEntries = 1 << 17  // of all remembered folders together
+	keptEntries = 1 << 18  // of all remembered folders together
 	keptBlobs   = 16 << 20 // bytes of all remembered files together
 	keptBlob    = 8 << 10  // bytes; larger files are read again
 	keptBases   = 32 << 20 // bytes of objects that go-git keeps to apply deltas to
