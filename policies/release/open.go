@@ -98,6 +98,10 @@ func (o Opener) open(ctx context.Context, before *Release, now time.Time) (*Rele
 	if err := r.readPolicy(ctx, members, before); err != nil {
 		return nil, bundleError(PolicyBundle, err)
 	}
+	if o.Full {
+		r.parsed = reviews.NewCache()
+		defer func() { r.parsed = nil }()
+	}
 	if err := o.readConnections(ctx, r, before); err != nil || !o.Full {
 		return r, err
 	}
