@@ -3,9 +3,9 @@ package main
 import (
 	"bytes"
 	"encoding/hex"
-	"fmt"
+	"maps"
 	"os"
-	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -72,11 +72,22 @@ func (s *siege) graft(folder string, more []string, drop ...string) string {
 	return s.git("commit-tree", id, "-p", "HEAD", "-m", "hostile")
 }
 
+// freshSync is another sync, which takes the branch in as it is now.
+func (s *siege) freshSync() {
+	s.Helper()
+	s.must(s.sync.Close())
+	dir := s.TempDir()
+	s.options.StateDir, s.out, s.mark = filepath.Join(dir, "state"), filepath.Join(dir, "out"), filepath.Join(dir, "mark")
+	s.options.OutDir = s.out
+	s.startSync()
+	s.granted("orders-db/etl#1")
+}
+
 // Trees that a work tree cannot hold, or that file systems and readers take for something else. The review that they
 // bring is well signed: only its place or its shape is wrong.
 func TestHostileGitTrees(t *testing.T) {
 	s := newSiege(t)
-	start := s.git("rev-parse", "HEAD^{tree}")
+	start := s.git("rev-parse", "HEAD")
 	wide := strings.Replace(string(s.access.Files[siegeReview].Data), "sequence: 1", "sequence: 2", 1)
 	wide = strings.Replace(wide, "[select]", "[select, delete]", 1)
 	blob := s.object("blob", wide)
@@ -94,53 +105,81 @@ func TestHostileGitTrees(t *testing.T) {
 	}
 	// "etl" when the review that was there stays in force as it was; "" when its name closes.
 	for name, c := range map[string]struct {
-		commit string
-		want   string
+		make func() string
+		want string
 	}{
-		"a link":                          {s.graft(in, withSigs("120000", "etl.yaml", link), "etl.yaml", "etl.yaml.sigs"), ""},
-		"a link to a review":              {s.graft(in, []string{s.entry("120000", "other.yaml", s.object("blob", "etl.yaml"))}), "etl"},
-		"a submodule":                     {s.graft(in, withSigs("160000", "etl.yaml", strings.Repeat("a", 40)), "etl.yaml", "etl.yaml.sigs"), ""},
-		"an executable":                   {s.graft(in, withSigs("100755", "etl.yaml", blob), "etl.yaml", "etl.yaml.sigs"), ""},
-		"a folder for a file":             {s.graft(in, withSigs("40000", "etl.yaml", folder), "etl.yaml", "etl.yaml.sigs"), ""},
-		"the name twice":                  {s.graft(in, withSigs("100644", "etl.yaml", blob)), ""},
-		"the name twice, the same bytes":  {s.graft(in, []string{s.entry("100644", "etl.yaml", same)}), ""},
-		"a file and a folder of one name": {s.graft(in, []string{s.entry("40000", "etl.yaml", folder)}), ""},
-		"a twin in capitals":              {s.graft(in, withSigs("100644", "ETL.yaml", blob)), ""},
-		"a twin in wide letters":          {s.graft(in, withSigs("100644", "\uff45tl.yaml", blob)), "etl"},
-		"a twin with a dotless i":         {s.graft(in, withSigs("100644", "et\u0131.yaml", blob)), "etl"},
-		"composed and decomposed":         {s.graft(in, append(withSigs("100644", "\u00e9.yaml", blob), s.entry("100644", "e\u0301.yaml", blob))), "etl"},
-		"an ignorable character":          {s.graft(in, withSigs("100644", "etl\u200c.yaml", blob)), "etl"},
-		"a byte that is no UTF-8":         {s.graft(in, withSigs("100644", "etl\xff.yaml", blob)), "etl"},
-		"a trailing dot":                  {s.graft(in, withSigs("100644", "etl.yaml.", blob)), "etl"},
-		"a trailing space":                {s.graft(in, withSigs("100644", "etl.yaml ", blob)), "etl"},
-		"a stream":                        {s.graft(in, withSigs("100644", "etl.yaml::$DATA", blob)), "etl"},
-		"a backslash":                     {s.graft(in, withSigs("100644", `..\orders-db\etl.yaml`, blob)), "etl"},
-		"a slash":                         {s.graft(in, withSigs("100644", "x/etl.yaml", blob)), "etl"},
-		"a colon":                         {s.graft(in, withSigs("100644", "c:etl.yaml", blob)), "etl"},
-		"an empty name":                   {s.graft(in, []string{s.entry("100644", "", blob)}), "etl"},
-		"dots":                            {s.graft(in, []string{s.entry("40000", "..", folder)}), "etl"},
-		"a dot":                           {s.graft(in, []string{s.entry("40000", ".", folder)}), "etl"},
-		"a git folder":                    {s.graft(in, []string{s.entry("40000", ".git", folder)}), "etl"},
-		"a git folder in capitals":        {s.graft(in, []string{s.entry("40000", ".GIT", folder)}), "etl"},
-		"a short name of a git folder":    {s.graft(in, []string{s.entry("40000", "git~1", folder)}), "etl"},
-		"a line break":                    {s.graft(in, withSigs("100644", "etl\n.yaml", blob)), "etl"},
-		"an escape sequence":              {s.graft(in, withSigs("100644", "etl\x1b[2J.yaml", blob)), "etl"},
-		"a folder in capitals":            {s.graft("reviews", []string{s.entry("40000", "ORDERS-DB", folder)}), ""},
-		"the top folder in capitals":      {s.graft("", []string{s.entry("40000", "Reviews", s.object("tree", s.entry("40000", "orders-db", folder)))}), "etl"},
-		"a folder that is a link":         {s.graft("reviews", []string{s.entry("120000", "prod-db", s.object("blob", "orders-db"))}), "etl"},
-		"reviews are a link":              {s.graft("", []string{s.entry("120000", "reviews", s.object("blob", "connections"))}, "reviews"), ""},
-		"reviews are a submodule":         {s.graft("", []string{s.entry("160000", "reviews", strings.Repeat("a", 40))}, "reviews"), ""},
-		"a review in a folder too deep":   {s.graft(in, []string{s.entry("40000", "deep", s.object("tree", s.entry("40000", "er", folder)))}), "etl"},
-		"a mode that is none":             {s.graft(in, withSigs("100777", "etl.yaml", blob), "etl.yaml", "etl.yaml.sigs"), ""},
-		"a mode of a device":              {s.graft(in, withSigs("20000", "other.yaml", blob)), "etl"},
-		"a pointer of a large file store": {s.graft(in, withSigs("100644", "other.yaml", s.object("blob", "version https://git-lfs.github.com/spec/v1\noid sha256:"+strings.Repeat("ab", 32)+"\nsize 700\n"))), "etl"},
-		"a tree for a signature":          {s.graft(in, []string{s.entry("100644", "etl.yaml", blob), s.entry("40000", "etl.yaml.sigs", s.object("tree", s.entry("40000", sidecar, sigs)))}, "etl.yaml", "etl.yaml.sigs"), ""},
-		"a link for a signature":          {s.graft(in, []string{s.entry("100644", "etl.yaml", blob), s.entry("40000", "etl.yaml.sigs", s.object("tree", s.entry("120000", sidecar, link)))}, "etl.yaml", "etl.yaml.sigs"), ""},
-		"a link for the signatures":       {s.graft(in, []string{s.entry("100644", "etl.yaml", blob), s.entry("120000", "etl.yaml.sigs", link)}, "etl.yaml", "etl.yaml.sigs"), ""},
-		"an executable signature":         {s.graft(in, []string{s.entry("100644", "etl.yaml", blob), s.entry("40000", "etl.yaml.sigs", s.object("tree", s.entry("100755", sidecar, s.object("blob", string(armored)))))}, "etl.yaml", "etl.yaml.sigs"), ""},
+		"a link": {func() string { return s.graft(in, withSigs("120000", "etl.yaml", link), "etl.yaml", "etl.yaml.sigs") }, ""},
+		"a link to a review": {func() string {
+			return s.graft(in, []string{s.entry("120000", "other.yaml", s.object("blob", "etl.yaml"))})
+		}, "etl"},
+		"a submodule": {func() string {
+			return s.graft(in, withSigs("160000", "etl.yaml", strings.Repeat("a", 40)), "etl.yaml", "etl.yaml.sigs")
+		}, ""},
+		"an executable":                   {func() string { return s.graft(in, withSigs("100755", "etl.yaml", blob), "etl.yaml", "etl.yaml.sigs") }, ""},
+		"a folder for a file":             {func() string { return s.graft(in, withSigs("40000", "etl.yaml", folder), "etl.yaml", "etl.yaml.sigs") }, ""},
+		"the name twice":                  {func() string { return s.graft(in, withSigs("100644", "etl.yaml", blob)) }, ""},
+		"the name twice, the same bytes":  {func() string { return s.graft(in, []string{s.entry("100644", "etl.yaml", same)}) }, ""},
+		"a file and a folder of one name": {func() string { return s.graft(in, []string{s.entry("40000", "etl.yaml", folder)}) }, ""},
+		"a twin in capitals":              {func() string { return s.graft(in, withSigs("100644", "ETL.yaml", blob)) }, ""},
+		"a twin in wide letters":          {func() string { return s.graft(in, withSigs("100644", "\uff45tl.yaml", blob)) }, "etl"},
+		"a twin with a dotless i":         {func() string { return s.graft(in, withSigs("100644", "et\u0131.yaml", blob)) }, "etl"},
+		"composed and decomposed": {func() string {
+			return s.graft(in, append(withSigs("100644", "\u00e9.yaml", blob), s.entry("100644", "e\u0301.yaml", blob)))
+		}, "etl"},
+		"an ignorable character":       {func() string { return s.graft(in, withSigs("100644", "etl\u200c.yaml", blob)) }, "etl"},
+		"a byte that is no UTF-8":      {func() string { return s.graft(in, withSigs("100644", "etl\xff.yaml", blob)) }, "etl"},
+		"a trailing dot":               {func() string { return s.graft(in, withSigs("100644", "etl.yaml.", blob)) }, "etl"},
+		"a trailing space":             {func() string { return s.graft(in, withSigs("100644", "etl.yaml ", blob)) }, "etl"},
+		"a stream":                     {func() string { return s.graft(in, withSigs("100644", "etl.yaml::$DATA", blob)) }, "etl"},
+		"a backslash":                  {func() string { return s.graft(in, withSigs("100644", `..\orders-db\etl.yaml`, blob)) }, "etl"},
+		"a slash":                      {func() string { return s.graft(in, withSigs("100644", "x/etl.yaml", blob)) }, "etl"},
+		"a colon":                      {func() string { return s.graft(in, withSigs("100644", "c:etl.yaml", blob)) }, "etl"},
+		"an empty name":                {func() string { return s.graft(in, []string{s.entry("100644", "", blob)}) }, "etl"},
+		"dots":                         {func() string { return s.graft(in, []string{s.entry("40000", "..", folder)}) }, "etl"},
+		"a dot":                        {func() string { return s.graft(in, []string{s.entry("40000", ".", folder)}) }, "etl"},
+		"a git folder":                 {func() string { return s.graft(in, []string{s.entry("40000", ".git", folder)}) }, "etl"},
+		"a git folder in capitals":     {func() string { return s.graft(in, []string{s.entry("40000", ".GIT", folder)}) }, "etl"},
+		"a short name of a git folder": {func() string { return s.graft(in, []string{s.entry("40000", "git~1", folder)}) }, "etl"},
+		"a line break":                 {func() string { return s.graft(in, withSigs("100644", "etl\n.yaml", blob)) }, "etl"},
+		"an escape sequence":           {func() string { return s.graft(in, withSigs("100644", "etl\x1b[2J.yaml", blob)) }, "etl"},
+		"a folder in capitals":         {func() string { return s.graft("reviews", []string{s.entry("40000", "ORDERS-DB", folder)}) }, ""},
+		"the top folder in capitals": {func() string {
+			return s.graft("", []string{s.entry("40000", "Reviews", s.object("tree", s.entry("40000", "orders-db", folder)))})
+		}, "etl"},
+		"a folder that is a link": {func() string {
+			return s.graft("reviews", []string{s.entry("120000", "prod-db", s.object("blob", "orders-db"))})
+		}, "etl"},
+		"reviews are a link": {func() string {
+			return s.graft("", []string{s.entry("120000", "reviews", s.object("blob", "connections"))}, "reviews")
+		}, ""},
+		"reviews are a submodule": {func() string {
+			return s.graft("", []string{s.entry("160000", "reviews", strings.Repeat("a", 40))}, "reviews")
+		}, ""},
+		"a review in a folder too deep": {func() string {
+			return s.graft(in, []string{s.entry("40000", "deep", s.object("tree", s.entry("40000", "er", folder)))})
+		}, "etl"},
+		"a mode that is none": {func() string { return s.graft(in, withSigs("100777", "etl.yaml", blob), "etl.yaml", "etl.yaml.sigs") }, ""},
+		"a mode of a device":  {func() string { return s.graft(in, withSigs("20000", "other.yaml", blob)) }, "etl"},
+		"a pointer of a large file store": {func() string {
+			return s.graft(in, withSigs("100644", "other.yaml", s.object("blob", "version https://git-lfs.github.com/spec/v1\noid sha256:"+strings.Repeat("ab", 32)+"\nsize 700\n")))
+		}, "etl"},
+		"a tree for a signature": {func() string {
+			return s.graft(in, []string{s.entry("100644", "etl.yaml", blob), s.entry("40000", "etl.yaml.sigs", s.object("tree", s.entry("40000", sidecar, sigs)))}, "etl.yaml", "etl.yaml.sigs")
+		}, ""},
+		"a link for a signature": {func() string {
+			return s.graft(in, []string{s.entry("100644", "etl.yaml", blob), s.entry("40000", "etl.yaml.sigs", s.object("tree", s.entry("120000", sidecar, link)))}, "etl.yaml", "etl.yaml.sigs")
+		}, ""},
+		"a link for the signatures": {func() string {
+			return s.graft(in, []string{s.entry("100644", "etl.yaml", blob), s.entry("120000", "etl.yaml.sigs", link)}, "etl.yaml", "etl.yaml.sigs")
+		}, ""},
+		"an executable signature": {func() string {
+			return s.graft(in, []string{s.entry("100644", "etl.yaml", blob), s.entry("40000", "etl.yaml.sigs", s.object("tree", s.entry("100755", sidecar, s.object("blob", string(armored)))))}, "etl.yaml", "etl.yaml.sigs")
+		}, ""},
 	} {
-		s.git("update-ref", "refs/heads/hostile", c.commit)
-		if r, err := s.tryCheck(c.commit); r != nil && r.OK || r == nil && err == nil {
+		s.git("update-ref", "refs/heads/main", start)
+		commit := c.make()
+		s.git("update-ref", "refs/heads/hostile", commit)
+		if r, err := s.tryCheck(commit); r != nil && r.OK || r == nil && err == nil {
 			t.Errorf("%s: check accepts it: %v", name, r)
 		} else if r != nil {
 			for _, f := range r.Findings {
@@ -149,8 +188,9 @@ func TestHostileGitTrees(t *testing.T) {
 				}
 			}
 		}
-		// Past CI, and taken back again.
-		s.git("update-ref", "refs/heads/main", c.commit)
+		// Past CI, at a sync that has seen the branch as it was.
+		s.freshSync()
+		s.git("update-ref", "refs/heads/main", commit)
 		r, err := s.sync.Once(t.Context())
 		opened, errOpen := s.open(false)
 		s.must(errOpen)
@@ -165,83 +205,94 @@ func TestHostileGitTrees(t *testing.T) {
 				}
 			}
 		}
-		if got != c.want && !(got == "" && c.want == "etl" && err == nil && r.Broken != "") {
+		if got != c.want {
 			t.Errorf("%s: in force %q, want %q; broken %q, %v; problems\n%v", name, got, c.want, r.Broken, err, r.Problems)
 		}
 		if err == nil && len(r.Problems) == 0 && r.Broken == "" {
 			t.Errorf("%s: sync says nothing", name)
 		}
-		back := s.git("commit-tree", start, "-p", c.commit, "-m", "back")
-		s.git("update-ref", "refs/heads/main", back)
-		s.granted("orders-db/etl#1")
 	}
+}
+
+// usurped is an access repo of dan's own making, in which only his word counts and everything is as he signed it.
+func (s *siege) usurped() string {
+	s.Helper()
+	honest := s.access.Files
+	defer func() { s.access.Files = honest }()
+	s.access.Files = maps.Clone(honest)
+	text := strings.NewReplacer("threshold: 2", "threshold: 1", `root: ["user:bob", "user:carol", "user:dan"]`, `root: ["user:dan"]`, `reviewers: ["user:bob"`, `reviewers: ["user:dan", "user:bob"`).Replace(siegeRoot(1, ""))
+	s.put(reviews.RootPath, reviews.KindRoot, "root", text, "user:dan")
+	for path := range honest {
+		if kind := reviews.KindOf(path); kind != "" && kind != reviews.KindRoot {
+			s.sign(path, reviews.NamespaceFor(kind), "user:dan")
+		}
+	}
+	s.git("checkout", "--quiet", "--detach", "main")
+	id := s.merge("usurped")
+	s.git("checkout", "--quiet", "main")
+	return id
 }
 
 // What git itself can be told about a repository changes nothing of what is read.
 func TestHostileGitSettings(t *testing.T) {
 	s := newSiege(t)
-	path := s.review("orders-db/own", 1, "select, delete", "user:alice")
+	path := s.review("orders-db/own", 1, "select, delete", "user:dan")
 	own := s.propose("own")
 	s.refused(own, "approval")
-	root := strings.Replace(string(s.access.Files[reviews.RootPath].Data), `reviewers: ["user:bob"`, `reviewers: ["user:alice", "user:bob"`, 1)
-	config := strings.Replace(string(s.access.Files[reviews.ConfigPath].Data), "threshold: 1", "threshold: 1", 1)
-	weak := s.object("blob", root)
-	evil := s.git("commit-tree", s.replaced(reviews.RootPath, weak), "-p", "main", "-m", "evil base")
-
-	t.Run("a replacement of the trust root", func(t *testing.T) {
-		s.git("replace", "-f", s.git("rev-parse", "main:"+reviews.RootPath), weak)
-		s.refused(own, "approval")
-		s.git("replace", "-d", s.git("rev-parse", "main:"+reviews.RootPath))
-	})
-	t.Run("a replacement of the base commit", func(t *testing.T) {
-		s.git("replace", "-f", "main", evil)
-		s.refused(own, "approval")
-		s.git("replace", "-d", "main")
-	})
-	// Whoever may push may push tags, and CI fetches them.
-	for _, name := range []string{"main", "heads/main", "refs/heads/main"} {
-		t.Run("a tag named "+name, func(t *testing.T) {
-			s.git("update-ref", "refs/tags/"+name, evil)
-			defer s.git("update-ref", "-d", "refs/tags/"+name)
-			if r, err := s.tryCheck(own); r != nil && r.OK || r == nil && err == nil {
-				t.Error("judged by the tag")
-			}
-			s.merged(own)
-			s.says(s.granted("orders-db/etl#1"), path+": not approved")
-		})
+	s.access.Remove(path)
+	usurped := s.usurped()
+	s.base = usurped
+	if r := s.check(own); !r.OK {
+		t.Fatalf("under dan's own rules it would be in order, or this shows nothing: %v", r.Findings)
 	}
-	t.Run("a tag named like the remote's branch", func(t *testing.T) {
-		s.git("update-ref", "refs/remotes/origin/main", "main~1")
-		s.git("update-ref", "refs/tags/origin/main", evil)
-		s.base = "origin/main"
+	s.base = ""
+	judged := func(how string) {
+		t.Helper()
 		if r, err := s.tryCheck(own); r != nil && r.OK || r == nil && err == nil {
-			t.Error("judged by the tag")
+			t.Errorf("judged by %s", how)
 		}
-		s.base = "refs/remotes/origin/main"
-		s.refused(own, "approval")
-		s.base = ""
-	})
-	t.Run("attributes", func(t *testing.T) {
-		s.merged(s.git("rev-parse", "main~1"))
-		s.git("checkout", "--quiet", "-B", "main", "main")
-		_ = config
-	})
-}
-
-// replaced is main's tree with other bytes at a path.
-func (s *siege) replaced(path, blob string) string {
-	s.Helper()
-	index := s.TempDir() + "/index"
-	run := func(args ...string) string {
-		c := exec.Command("git", append([]string{"-C", s.dir}, args...)...)
-		c.Env = append(os.Environ(), "GIT_INDEX_FILE="+index)
-		out, err := c.CombinedOutput()
-		if err != nil {
-			s.Fatalf("git %v: %v: %s", args, err, out)
-		}
-		return strings.TrimSpace(string(out))
 	}
-	run("read-tree", "main")
-	run("update-index", "--cacheinfo", fmt.Sprintf("100644,%s,%s", blob, path))
-	return run("write-tree")
+	for _, object := range []string{"main", "main:" + reviews.RootPath, "main^{tree}"} {
+		id := s.git("rev-parse", object)
+		s.git("replace", "-f", id, s.git("rev-parse", strings.Replace(object, "main", usurped, 1)))
+		s.refused(own, "approval")
+		s.git("replace", "-d", id)
+	}
+	// Whoever may push may push tags and branches, and CI fetches them.
+	for _, ref := range []string{"refs/tags/main", "refs/heads/refs/heads/main", "refs/tags/refs/heads/main", "refs/tags/heads/main", "refs/remotes/main"} {
+		s.git("update-ref", ref, usurped)
+		judged(ref)
+		r, err := s.sync.Once(t.Context())
+		if err != nil || r.Broken != "" || len(r.Problems) > 0 {
+			t.Errorf("%s: sync: %v, %+v", ref, err, r)
+		}
+		s.git("update-ref", "-d", ref)
+	}
+	s.git("update-ref", "refs/remotes/origin/main", "main")
+	s.git("update-ref", "refs/tags/origin/main", usurped)
+	s.base = "origin/main"
+	judged("a tag named like the remote's branch")
+	s.base = "refs/remotes/origin/main"
+	s.refused(own, "approval")
+	s.base = ""
+	s.git("update-ref", "-d", "refs/tags/origin/main")
+	// A history that was cut off, or that says where it begins, hides which sequences were used.
+	s.must(os.MkdirAll(filepath.Join(s.dir, ".git/info"), 0o755))
+	s.access.Remove(siegeReview)
+	s.merge("removed")
+	s.review("orders-db/etl", 1, "select", "user:bob")
+	again := s.propose("again")
+	s.refused(again, "sequence")
+	s.must(os.WriteFile(filepath.Join(s.dir, ".git/info/grafts"), []byte(s.git("rev-parse", "main")+"\n"), 0o644))
+	if r, err := s.tryCheck(again); r != nil && r.OK || r == nil && err == nil {
+		t.Error("a graft hides the history")
+	}
+	s.must(os.Remove(filepath.Join(s.dir, ".git/info/grafts")))
+	shallow := filepath.Join(t.TempDir(), "shallow")
+	s.git("clone", "--quiet", "--depth=1", "--no-single-branch", "file://"+s.dir, shallow)
+	s.evidence.dir = shallow
+	s.base = "origin/main"
+	if r, err := s.tryCheck("origin/again"); r != nil && r.OK || r == nil && err == nil {
+		t.Error("a shallow clone hides the history")
+	}
 }
