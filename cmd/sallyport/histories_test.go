@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/sallyport-dev/sallyport/internal/accesstest"
 	"github.com/sallyport-dev/sallyport/reviews"
@@ -246,4 +247,219 @@ func TestValidHistories(t *testing.T) {
 	s.must(os.Remove(s.mark))
 	s.startSync()
 	s.granted(want)
+}
+
+// hostileHistories each end with what sync has to say, and with what stays granted.
+func hostileHistories() map[string]struct {
+	play       func(s *siege)
+	want, says string
+} {
+	type row = struct {
+		play       func(s *siege)
+		want, says string
+	}
+	const etl = "orders-db/etl#1"
+	own := func(s *siege) { s.review("orders-db/own", 1, "select, delete", "user:dan"); s.merge("own") }
+	root := func(s *siege, version int, change [2]string, by ...string) {
+		s.put(reviews.RootPath, reviews.KindRoot, "root", strings.Replace(siegeRoot(version, ""), change[0], change[1], 1), by...)
+		s.merge(fmt.Sprintf("root %d", version))
+	}
+	dan := [2]string{`reviewers: ["user:bob"`, `reviewers: ["user:dan", "user:bob"`}
+	config := func(s *siege, text string, by ...string) {
+		s.put(reviews.ConfigPath, reviews.KindConfig, "sallyport", text, by...)
+		s.merge("config")
+	}
+	return map[string]row{
+		"a root by one, then a root by those that it names": {func(s *siege) {
+			root(s, 2, [2]string{`root: ["user:bob", "user:carol", "user:dan"]`, `root: ["user:alice", "user:dan"]`}, "user:dan")
+			root(s, 3, [2]string{`root: ["user:bob", "user:carol", "user:dan"]`, `root: ["user:alice", "user:dan"]`}, "user:alice", "user:dan")
+			own(s)
+		}, etl, "version 3 does not follow 1"},
+		"two rotations in one merge": {func(s *siege) {
+			s.branch("rotate", func() {
+				s.put(reviews.RootPath, reviews.KindRoot, "root", siegeRoot(2, ""), "user:bob", "user:carol")
+			}, func() {
+				s.put(reviews.RootPath, reviews.KindRoot, "root", siegeRoot(3, ""), "user:bob", "user:carol")
+			})
+			s.git("merge", "--quiet", "--no-ff", "--no-edit", "rotate")
+		}, etl, "version 3 does not follow 1"},
+		"a weaker root for one commit": {func(s *siege) {
+			root(s, 2, dan, "user:dan")
+			own(s)
+			root(s, 1, [2]string{}, "user:bob", "user:carol")
+		}, etl, "orders-db/own.yaml"},
+		"weaker settings for one commit": {func(s *siege) {
+			config(s, strings.Replace(s.config(1), "connections: [orders-db]}, mode: signature, threshold: 1, groups: [reviewers]", "connections: [orders-db]}, mode: signature, threshold: 1, groups: [security]", 1))
+			own(s)
+			config(s, s.config(1), "user:bob", "user:dan")
+		}, etl, "orders-db/own.yaml"},
+		"weaker settings by one, and a review": {func(s *siege) {
+			config(s, strings.Replace(s.config(1), "groups: [reviewers]", "groups: [reviewers, security]", 3), "user:dan")
+			own(s)
+		}, etl, "sallyport.yaml: not approved"},
+		"a merge that holds what neither side held": {func(s *siege) {
+			s.branch("topic", func() { s.review("orders-db/a", 1, "select", "user:bob") })
+			s.git("merge", "--quiet", "--no-ff", "--no-commit", "topic")
+			s.review("orders-db/a", 1, "select, delete")
+			s.must(os.WriteFile(filepath.Join(s.dir, "reviews/orders-db/a.yaml"), s.access.Files["reviews/orders-db/a.yaml"].Data, 0o644))
+			s.git("add", "--all")
+			s.git("commit", "--quiet", "--message", "evil")
+		}, etl, "reviews/orders-db/a.yaml: not approved"},
+		"an old branch brings an old version back": {func(s *siege) {
+			s.branch("old", func() { s.review("orders-db/etl", 2, "select, delete", "user:bob") })
+			s.git("merge", "--quiet", "--no-ff", "--no-edit", "old")
+			s.granted("orders-db/etl#2")
+			s.review("orders-db/etl", 3, "select", "user:bob")
+			s.merge("narrowed")
+			s.granted("orders-db/etl#3")
+			s.git("rm", "-r", "--quiet", siegeReview, siegeReview+".sigs")
+			s.git("checkout", "old", "--", siegeReview, siegeReview+".sigs")
+			s.git("commit", "--quiet", "--message", "merged wrongly")
+		}, "", "sequence 2 is lower than 3"},
+		"a deletion reverted": {func(s *siege) {
+			s.access.Remove(siegeReview)
+			s.merge("gone")
+			s.granted("")
+			s.git("revert", "--no-edit", "HEAD")
+		}, "", "sequence 1 was used before the review was deleted"},
+		"a rotation reverted": {func(s *siege) {
+			root(s, 2, [2]string{}, "user:bob", "user:carol")
+			s.granted(etl)
+			s.git("revert", "--no-edit", "HEAD")
+		}, etl, "version 1 does not follow 2"},
+		"a revocation reverted": {func(s *siege) {
+			s.review("orders-db/carols", 1, "select", "user:carol")
+			s.merge("carol's")
+			root(s, 2, [2]string{"  release: [", fmt.Sprintf("  revoked: [{fingerprint: %q, reason: stolen}]\n  release: [", fingerprintOf("user:carol"))}, "user:bob", "user:dan")
+			s.granted(etl)
+			s.git("revert", "--no-edit", "HEAD")
+		}, etl, "version 1 does not follow 2"},
+		"a stricter policy reverted": {func(s *siege) {
+			s.policy(siegeRules+"deny contains \"frozen\" if input.command.effects[_].verb == \"delete\"\n", "user:bob", "user:dan")
+			s.merge("stricter")
+			s.granted(etl)
+			s.git("revert", "--no-edit", "HEAD")
+		}, etl, "older version"},
+		"a mask's revert": {func(s *siege) {
+			s.put("connections/orders-db.yaml", reviews.KindConnection, "orders-db", "\n  protocol: postgres\n  target: {host: db.internal, database: app, user: gateway}\n  credential: env:X\n  mask: [{column: app.customers.email, with: email}]\n", "user:bob")
+			s.merge("masked")
+			s.granted(etl)
+			s.git("revert", "--no-edit", "HEAD")
+		}, "", "older version"},
+		"moved with its signatures": {func(s *siege) {
+			s.git("mv", siegeReview, "reviews/orders-db/moved.yaml")
+			s.git("mv", siegeReview+".sigs", "reviews/orders-db/moved.yaml.sigs")
+			s.git("commit", "--quiet", "--message", "moved")
+		}, "", "moved.yaml"},
+		"its signatures alone removed": {func(s *siege) {
+			s.git("rm", "-r", "--quiet", siegeReview+".sigs")
+			s.git("commit", "--quiet", "--message", "unsigned")
+		}, "", "not approved"},
+		"another's signatures": {func(s *siege) {
+			s.review("orders-db/a", 1, "select", "user:bob")
+			s.merge("a")
+			s.git("rm", "-r", "--quiet", "reviews/orders-db/a.yaml.sigs")
+			s.must(os.CopyFS(filepath.Join(s.dir, "reviews/orders-db/a.yaml.sigs"), os.DirFS(filepath.Join(s.dir, siegeReview+".sigs"))))
+			s.git("add", "--all")
+			s.git("commit", "--quiet", "--message", "swapped")
+		}, etl, "reviews/orders-db/a.yaml: not approved"},
+		"attributes that rewrite files": {func(s *siege) {
+			s.must(os.WriteFile(filepath.Join(s.dir, ".gitattributes"), []byte("*.yaml text eol=crlf ident export-subst\n"), 0o644))
+			s.git("add", ".gitattributes")
+			s.git("commit", "--quiet", "--message", "attributes")
+			s.must(os.WriteFile(filepath.Join(s.dir, siegeReview), []byte(strings.ReplaceAll(string(s.access.Files[siegeReview].Data), "\n", "\r\n")), 0o644))
+			s.git("add", "--renormalize", ".")
+			s.git("-c", "core.autocrlf=false", "commit", "--quiet", "--allow-empty", "--message", "rewritten")
+		}, etl, ""},
+		"a conflict committed": {func(s *siege) {
+			text := string(s.access.Files[siegeReview].Data)
+			s.must(os.WriteFile(filepath.Join(s.dir, siegeReview), []byte("<<<<<<< HEAD\n"+text+"=======\n"+text+">>>>>>> topic\n"), 0o644))
+			s.git("commit", "--quiet", "--all", "--message", "oops")
+		}, "", siegeReview},
+		"everything taken out": {func(s *siege) {
+			s.git("rm", "-r", "--quiet", ".")
+			s.git("commit", "--quiet", "--message", "empty")
+		}, "", "trust/root.yaml"},
+		"trust taken out": {func(s *siege) {
+			s.git("rm", "-r", "--quiet", "trust")
+			s.git("commit", "--quiet", "--message", "no trust")
+		}, etl, "trust/root.yaml"},
+		"settings taken out": {func(s *siege) {
+			s.git("rm", "-r", "--quiet", "sallyport.yaml", "sallyport.yaml.sigs")
+			own(s)
+			s.git("rm", "-r", "--quiet", "sallyport.yaml", "sallyport.yaml.sigs")
+			s.git("commit", "--quiet", "--message", "no settings")
+		}, etl, "sallyport.yaml"},
+		"a sequence that leaves none": {func(s *siege) {
+			s.put(siegeReview, reviews.KindReview, "orders-db/etl", strings.Replace(s.reviewSpec("orders-db/etl", 1, "select"), "sequence: 1", "sequence: 9007199254740993", 1), "user:bob")
+			s.merge("all of them")
+		}, "", "number is too large"},
+	}
+}
+
+// Whatever is done to the branch: a sync that sees it as it comes, and one that sees all of it at once from an empty
+// state, grant the same, and say why.
+func TestHostileHistories(t *testing.T) {
+	for name, h := range hostileHistories() {
+		t.Run(name, func(t *testing.T) {
+			s := newSiege(t)
+			h.play(s)
+			s.says(s.granted(h.want), h.says)
+			s.must(s.sync.Close())
+			dir := t.TempDir()
+			s.options.StateDir, s.out, s.mark = filepath.Join(dir, "state"), filepath.Join(dir, "out"), filepath.Join(dir, "mark")
+			s.options.OutDir = s.out
+			s.startSync()
+			s.says(s.granted(h.want), h.says)
+		})
+	}
+}
+
+// A branch that goes away, or that begins elsewhere, is followed nowhere.
+func TestHostileBranches(t *testing.T) {
+	for name, play := range map[string]func(s *siege){
+		"deleted": func(s *siege) { s.git("checkout", "--quiet", "--detach"); s.git("branch", "--quiet", "-D", "main") },
+		"merged the wrong way around": func(s *siege) {
+			s.git("checkout", "--quiet", "-B", "topic", "main~1")
+			s.git("commit", "--quiet", "--allow-empty", "--message", "topic")
+			s.git("merge", "--quiet", "--no-edit", "main")
+			s.git("branch", "--quiet", "--force", "main", "topic")
+		},
+		"amended": func(s *siege) { s.git("commit", "--quiet", "--amend", "--message", "amended") },
+		"squashed into one": func(s *siege) {
+			id := s.git("commit-tree", "main^{tree}", "-m", "all of it")
+			s.git("checkout", "--quiet", "--detach")
+			s.git("branch", "--quiet", "--force", "main", id)
+		},
+		"a tag in its place": func(s *siege) {
+			s.git("tag", "-a", "-m", "x", "x")
+			s.git("checkout", "--quiet", "--detach")
+			s.must(os.WriteFile(filepath.Join(s.dir, ".git/refs/heads/main"), []byte(s.git("rev-parse", "refs/tags/x")+"\n"), 0o644))
+		},
+		"a tree in its place": func(s *siege) {
+			s.git("checkout", "--quiet", "--detach")
+			s.must(os.WriteFile(filepath.Join(s.dir, ".git/refs/heads/main"), []byte(s.git("rev-parse", "HEAD^{tree}")+"\n"), 0o644))
+		},
+		"another branch's name": func(s *siege) {
+			s.git("checkout", "--quiet", "-b", "other", "main~1")
+			s.git("commit", "--quiet", "--allow-empty", "--message", "other")
+			s.git("symbolic-ref", "refs/heads/main", "refs/heads/other")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSiege(t)
+			s.review("orders-db/a", 1, "select", "user:bob")
+			s.merge("a")
+			s.granted("orders-db/a#1 orders-db/etl#1")
+			play(s)
+			s.now = s.now.Add(13 * time.Hour) // a release would be due
+			r, err := s.sync.Once(t.Context())
+			if err == nil || r.Published || len(r.Alarms) == 0 {
+				t.Errorf("followed: %+v, %v", r, err)
+			}
+			if opened, err := s.open(false); err != nil || len(opened.Connections["orders-db"].Candidates("agent:etl")) != 2 {
+				t.Errorf("the last release does not stay: %v", err)
+			}
+		})
+	}
 }
