@@ -19,6 +19,7 @@ var (
 	identifier   = `[A-Za-z_][A-Za-z0-9_$]{0,62}`
 	relationForm = regexp.MustCompile(`^` + identifier + `\.(?:\*|` + identifier + `)$`)
 	objectForm   = regexp.MustCompile(`^` + identifier + `\.` + identifier + `$`)
+	maskForm     = regexp.MustCompile(MaskPattern)
 	columnForm   = regexp.MustCompile(`^` + identifier + `\.` + identifier + `\.` + identifier + `$`)
 	nameForm     = regexp.MustCompile(`^` + identifier + `$`)
 )
@@ -58,6 +59,8 @@ func PathOf(kind Kind, name string) string {
 		return principalsFolder + "/" + fileName(name) + ".yaml"
 	case KindConnection:
 		return connectionsFolder + "/" + name + ".yaml"
+	case KindCatalog:
+		return CatalogPath(name)
 	case KindReview:
 		return reviewsFolder + "/" + name + ".yaml"
 	case KindPolicy:
@@ -89,6 +92,9 @@ func KindOf(path string) Kind {
 		return KindExtension
 	case folder == policiesFolder && policyForm.MatchString(name):
 		return KindPolicy
+	}
+	if connection, is := strings.CutSuffix(name, catalogSuffix); is && folder == connectionsFolder && connectionForm.MatchString(connection) {
+		return KindCatalog
 	}
 	name, isYAML := strings.CutSuffix(name, ".yaml")
 	switch {

@@ -15,7 +15,7 @@ func FuzzLog(f *testing.F) {
 	a := newAccess(f)
 	h := a.syncer()
 	h.once()
-	good, err := os.ReadFile(filepath.Join(h.opt.OutDir, release.EnvelopeFile))
+	good, err := os.ReadFile(filepath.Join(h.out, release.EnvelopeFile))
 	if err != nil {
 		f.Fatal(err)
 	}
