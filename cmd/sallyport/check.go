@@ -275,6 +275,9 @@ func (o *checkOptions) compare(ctx context.Context, g *globals, options ci.Optio
 // baseCommit is the commit that --base names.
 func (r *accessRepo) baseCommit(ctx context.Context, base, target string) (string, error) {
 	if base != "" && base != "auto" {
+		if err := r.unambiguous(ctx, base); err != nil {
+			return "", err
+		}
 		commit, err := r.git.git(ctx, "rev-parse", "--verify", "--end-of-options", base+"^{commit}")
 		if err != nil {
 			return "", hint(fmt.Errorf("--base %s is not a commit of %s", base, r.location), "fetch it; in CI, check out the whole history (fetch-depth: 0)")
@@ -295,6 +298,28 @@ func (r *accessRepo) baseCommit(ctx context.Context, base, target string) (strin
 		}
 	}
 	return "", hint(fmt.Errorf("branch %s, into which this would be merged, is not here", branch), "fetch it (in CI: check out the whole history, fetch-depth: 0), or name a commit with --base")
+}
+
+// unambiguous refuses a base that is the name of a branch and of something else. Whoever can push
+// tags could otherwise put a commit of their own, with rules of their own, in the place of the branch.
+func (r *accessRepo) unambiguous(ctx context.Context, base string) error {
+	name := base
+	if i := strings.IndexAny(base, "^~@:"); i >= 0 {
+		name = base[:i]
+	}
+	var found []string
+	for _, ref := range []string{name, "refs/" + name, "refs/tags/" + name, "refs/heads/" + name, "refs/remotes/" + name} {
+		if !strings.HasPrefix(ref, "refs/") {
+			continue
+		}
+		if _, err := r.git.git(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", ref); err == nil {
+			found = append(found, ref)
+		}
+	}
+	if len(found) > 1 {
+		return hint(fmt.Errorf("--base %s is ambiguous: there are %s", base, strings.Join(found, " and ")), "delete the one that is not meant, or write the other one in full")
+	}
+	return nil
 }
 
 // change is what a commit, a tree or, for "", the work tree changes since it left
