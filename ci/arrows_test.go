@@ -30,7 +30,8 @@ var arrows = map[string][]string{
 	"gatewayd/credential":        {},
 	"gatewayd/identity":          {"reviews"},
 	"gatewayd/record":            {"policies"},
-	"gatewayd/postgres":          {"gatewayd", "gatewayd/credential", "gatewayd/postgres/sqlguard", "gatewayd/record", "policies", "policies/release", "reviews"},
+	"gatewayd/postgres":          {"gatewayd", "gatewayd/credential", "gatewayd/postgres/detect", "gatewayd/postgres/sqlguard", "gatewayd/record", "policies", "policies/release", "reviews"},
+	"gatewayd/postgres/detect":   {}, // guesses from names and values, for people to look at
 	"gatewayd/postgres/sqlguard": {"policies"},
 	"internal/accesstest":        {"policies/release", "reviews"},
 	"internal/peers":             {},
@@ -52,6 +53,7 @@ var homes = map[string]struct {
 	"github.com/prometheus/client_golang": {[]string{"gatewayd/admin"}, "metrics are a view of the status and nothing else"},
 	"github.com/spf13/cobra":              {[]string{"cmd/sallyport", "cmd/gatewayd", "cmd/demo"}, "packages are not command lines"},
 	"github.com/jackc/pgx":                {[]string{"gatewayd/postgres", "internal/peers"}, "only the engine logs in to targets"},
+	"github.com/nyaruka/phonenumbers":     {[]string{"gatewayd/postgres/detect"}, "only proposals are made with it; nothing is enforced by guesses"},
 	"github.com/hashicorp/golang-lru":     {[]string{"gatewayd", "gatewayd/postgres", "reviews/gitrepo"}, "plans, guards and git objects are the only caches"},
 }
 
