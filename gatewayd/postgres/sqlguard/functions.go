@@ -101,7 +101,7 @@ func (a *analysis) prefix(at int, schema string) {
 
 // fieldName refuses a field that could be a function call in disguise: qualifier.name or (expression).name.
 func (a *analysis) fieldName(qualifier, name string) {
-	if !deniedFunctions[name] && len(a.g.catalog.functions[name]) == 0 {
+	if !deniedFunctions[name] && checkedFunctions[name] == nil && len(a.g.catalog.functions[name]) == 0 {
 		return
 	}
 	if qualifier != "" && a.g.catalog.hasColumnNamed(name) {

@@ -284,6 +284,8 @@ func TestHash(t *testing.T) {
 		ask(sql)
 	}
 	for _, sql := range []string{ // and those that are refused
+		`select ('sallyport.hash_key'::text).current_setting`, `select (v.n).current_setting from (values ('sallyport.hash_key'::text)) v(n)`, `select (n).current_setting from (values ('sallyport.hash_key'::text)) v(n)`,
+		`select 1 from app.scratch s where (s.v).current_setting is null`, `select (('app.seq'::regclass)).nextval`, `select ('app.seq'::regclass).currval`,
 		`show sallyport.hash_key`, `select current_setting('sallyport.hash_key')`, `set sallyport.hash_key = 'x'`, `set "sallyport"."hash_key" = 'x'`, `reset sallyport.hash_key`, `select set_config('sallyport.hash_key', 'x', false)`,
 		`select set_config(name, 'x', false) from (values ('sallyport.hash_key')) v(name)`, `alter role current_user set sallyport.hash_key = 'x'`,
 		`update app.customers set email = 'guess@example.test' where id = 1`, `insert into app.customers values (9, 'x', 'guess@example.test')`, `insert into app.customers (id, name, ssn) values (9, 'x', 'guess')`,
