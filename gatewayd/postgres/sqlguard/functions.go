@@ -33,6 +33,12 @@ var checkedFunctions = map[string]func(*analysis, *pg.FuncCall){
 	"setval":          (*analysis).callSequence,
 	"currval":         (*analysis).callSequence,
 	"pg_notify":       (*analysis).callNotify,
+
+	"pg_advisory_lock": (*analysis).callAdvisory, "pg_advisory_lock_shared": (*analysis).callAdvisory,
+	"pg_advisory_xact_lock": (*analysis).callAdvisory, "pg_advisory_xact_lock_shared": (*analysis).callAdvisory,
+	"pg_try_advisory_lock": (*analysis).callAdvisory, "pg_try_advisory_lock_shared": (*analysis).callAdvisory,
+	"pg_try_advisory_xact_lock": (*analysis).callAdvisory, "pg_try_advisory_xact_lock_shared": (*analysis).callAdvisory,
+	"pg_advisory_unlock": (*analysis).callAdvisory, "pg_advisory_unlock_shared": (*analysis).callAdvisory,
 }
 
 // funcCall checks the name of a function and pins it to the schema it was checked in.
