@@ -27,7 +27,9 @@ import (
 
 	"github.com/sallyport-dev/sallyport/gatewayd/credential"
 	"github.com/sallyport-dev/sallyport/gatewayd/record"
+	"github.com/sallyport-dev/sallyport/policies"
 	"github.com/sallyport-dev/sallyport/policies/release"
+	"github.com/sallyport-dev/sallyport/reviews"
 )
 
 // Config is what a Gateway needs; every field without a default is required.
@@ -43,9 +45,9 @@ type Config struct {
 	// Summaries takes the summary of each ended session and each denied
 	// attempt. It must not block for long and may be called concurrently.
 	Summaries func(record.Summary)
-	// RequestCommand says how a principal asks for access, given the access
-	// repo's URL: the command and, where there is one, a link. Default: the command alone.
-	RequestCommand func(repository, principal, connection string) string
+	// RequestCommand says how a principal asks for access to an access repo with
+	// these settings: the command and, where there is one, a link. Default: the command alone.
+	RequestCommand func(settings reviews.ConfigSpec, principal, connection string) string
 	// CheckMasks says which masks of a connection make its relations unreadable, as
 	// far as its catalog shows. Nil: that is seen when a session begins.
 	CheckMasks func(*release.Connection) []string
@@ -63,7 +65,8 @@ type Gateway struct {
 	state atomic.Pointer[state]
 	// plans is shared by all sessions; keys name the state, so that a swap
 	// makes old entries unreachable.
-	plans *lru.Cache[planKey, *Plan]
+	plans     *lru.Cache[planKey, *Plan]
+	decisions *lru.Cache[decisionKey, policies.Decision] // likewise
 
 	mu       sync.Mutex
 	sessions map[string]*Session   // live ones, by id; guarded by mu
@@ -95,19 +98,24 @@ func New(c Config) (*Gateway, error) {
 		c.Log = slog.Default()
 	}
 	if c.RequestCommand == nil {
-		c.RequestCommand = requestCommand
+		c.RequestCommand = RequestCommand
 	}
 	plans, err := lru.New[planKey, *Plan](planCacheSize)
 	if err != nil {
 		return nil, fmt.Errorf("gatewayd: plan cache: %w", err)
 	}
+	decisions, err := lru.New[decisionKey, policies.Decision](planCacheSize)
+	if err != nil {
+		return nil, fmt.Errorf("gatewayd: decision cache: %w", err)
+	}
 	return &Gateway{
-		config:   c,
-		plans:    plans,
-		sessions: map[string]*Session{},
-		denials:  map[string]int64{},
-		lookups:  lookupWindows{},
-		problems: map[string]Unreadable{},
+		config:    c,
+		plans:     plans,
+		decisions: decisions,
+		sessions:  map[string]*Session{},
+		denials:   map[string]int64{},
+		lookups:   lookupWindows{},
+		problems:  map[string]Unreadable{},
 	}, nil
 }
 
@@ -119,6 +127,7 @@ func (g *Gateway) Swap(r *release.Release) {
 	next := &state{release: r, loaded: now}
 	g.state.Store(next)
 	g.plans.Purge()
+	g.decisions.Purge()
 	g.setLastError(nil)
 	g.checkMasks(r)
 	cut := 0

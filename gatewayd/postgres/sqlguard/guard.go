@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	pg "github.com/pganalyze/pg_query_go/v6"
-
 	"github.com/sallyport-dev/sallyport/policies"
 )
 
@@ -98,7 +96,7 @@ func (g *Guard) Understand(text string, scope Scope) Statement {
 	if reason := prescan(text); reason != "" {
 		return g.refused(text, "unparsable_text", "this statement cannot be examined: "+reason)
 	}
-	tree, err := pg.Parse(text)
+	tree, err := parse(text)
 	if err != nil {
 		return g.refused(text, "syntax_error", "syntax error: "+parseErrorText(err))
 	}

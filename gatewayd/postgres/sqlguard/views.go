@@ -76,7 +76,7 @@ func (s *viewSettler) blockReason(r *Relation) string {
 // mask masks a view that reads masked relations.
 func (s *viewSettler) mask(r *Relation) {
 	k := key(r.Schema, r.Name)
-	tree, err := pg.Parse(r.Definition)
+	tree, err := parse(r.Definition)
 	var n *pg.SelectStmt
 	if err == nil && len(tree.Stmts) == 1 {
 		n = tree.Stmts[0].Stmt.GetSelectStmt()
@@ -127,7 +127,7 @@ func (s *viewSettler) expand(r *Relation) {
 	}
 	m := s.relation(r, s.with[r])
 	m.source = "(" + st.Rewritten + ")"
-	if tree, err := pg.Parse(st.Rewritten); err == nil {
+	if tree, err := parse(st.Rewritten); err == nil {
 		descend(inner(tree.Stmts[0].Stmt), func(n any) bool {
 			if _, ok := n.(*pg.RangeVar); ok {
 				m.inside++
