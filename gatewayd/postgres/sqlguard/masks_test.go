@@ -1,6 +1,7 @@
 package sqlguard
 
 import (
+	"bytes"
 	"fmt"
 	"regexp"
 	"slices"
@@ -339,6 +340,43 @@ func TestStableHash(t *testing.T) {
 	}
 	if _, err := New(w.catalog, Options{Masks: masks, HashFunction: "keys.hash", Functions: []string{"keys.hash"}}); err == nil {
 		t.Error("the function of hashes may be listed as one that statements call")
+	}
+}
+
+// TestReturningShowsEveryForm: where the row is the real one, each mask stands in the list itself.
+func TestReturningShowsEveryForm(t *testing.T) {
+	t.Parallel()
+	var masks []Mask
+	for _, m := range formMasks {
+		if m.With != "hash" {
+			masks = append(masks, m)
+		}
+	}
+	masks = append(masks, Mask{Column: "app.customers.email", With: "email"}, Mask{Column: "app.customers.token", With: "redact"})
+	w := newWorld(t, masks)
+	want := "1|Al|Z***@***|****11|918000|918000.00|1918-01-01|00000000-0000-0000-0000-000000000000|tense|{\"k\": \"****\"}|{}|nl"
+	for _, sql := range []string{
+		`update app.customers set name = 'Al' where id = 1 returning *`, `update app.customers c set name = 'Al' where id = 1 returning c.*`,
+		`update app.customers set name = 'Al' where id = 1 returning id, name, email, ssn, salary, balance, born, token, mood, notes, tags, country`,
+		`update app.customers as "order" set name = 'Al' where id = 1 returning "order".id, name, "order".email, ssn, "order"."salary", balance, born, token, mood, "order".notes, tags, country`,
+		`with u as (update app.customers set name = 'Al' where id = 1 returning *) select * from u`,
+	} {
+		st := w.guard.Understand(sql, w.scope)
+		if st.Command.Refusal != nil {
+			t.Errorf("%s: %s", sql, st.Command.Refusal.Reason)
+			continue
+		}
+		results, err := w.conn.Exec(t.Context(), "begin; drop trigger noisy on app.customers; "+st.Rewritten+"; rollback").ReadAll()
+		if err != nil {
+			t.Errorf("%s: %v\n%s", sql, err, st.Rewritten)
+			continue
+		}
+		if got := string(bytes.Join(results[2].Rows[0], []byte("|"))); got != want {
+			t.Errorf("%s\n  got  %s\n  want %s", sql, got, want)
+		}
+	}
+	if seen, rule, err := w.send(`update app.customers set name = 'Al' where id = 1 returning jsonb_pretty(notes) || upper(ssn) || extract(year from born)`); rule != "" || err != nil || leaks(seen) != "" {
+		t.Error(seen, rule, err)
 	}
 }
 

@@ -138,7 +138,7 @@ func (a *analysis) resolveIn(schema, name string) (target, bool) {
 		a.refuse("unknown_relation", "relation %s.%s is not in the catalog; check the name, or pull the catalog again if it is new", schema, name)
 		return target{}, false
 	}
-	if a.g.catalog.showsOthers(rel, make(map[*Relation]bool)) {
+	if (rel.Kind == "v" || rel.Kind == "m") && a.g.catalog.showsOthers(rel, make(map[*Relation]bool)) {
 		a.refuse("system_catalog", "%s.%s shows the statements of other sessions, which come to the database as the same role, and is not readable here", schema, name)
 		return target{}, false
 	}
