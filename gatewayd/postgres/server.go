@@ -224,7 +224,9 @@ func (v *server) dial(core *gatewayd.Session, settings map[string]string) (*back
 	if err != nil {
 		return nil, &LoginError{doc.Metadata.Name, "the gateway cannot read its credential", err}
 	}
-	if hashes(doc, core.Masks()) { // as a startup parameter, which DISCARD and RESET leave
+	scope := sha256.Sum256([]byte("sallyport.scope\x00" + core.Connection().Name + "\x00" + core.Principal()))
+	settings[sqlguard.ScopeSetting] = hex.EncodeToString(scope[:16]) // as a startup parameter, which DISCARD and RESET leave
+	if hashes(doc, core.Masks()) {
 		settings[sqlguard.HashKeySetting] = rand128() + rand128()
 	}
 	back, err := login(core.Context(), doc, secret, settings, core.Masks())

@@ -33,6 +33,12 @@ var checkedFunctions = map[string]func(*analysis, *pg.FuncCall){
 	"setval":          (*analysis).callSequence,
 	"currval":         (*analysis).callSequence,
 	"pg_notify":       (*analysis).callNotify,
+
+	"pg_advisory_lock": (*analysis).callAdvisory, "pg_advisory_lock_shared": (*analysis).callAdvisory,
+	"pg_advisory_xact_lock": (*analysis).callAdvisory, "pg_advisory_xact_lock_shared": (*analysis).callAdvisory,
+	"pg_try_advisory_lock": (*analysis).callAdvisory, "pg_try_advisory_lock_shared": (*analysis).callAdvisory,
+	"pg_try_advisory_xact_lock": (*analysis).callAdvisory, "pg_try_advisory_xact_lock_shared": (*analysis).callAdvisory,
+	"pg_advisory_unlock": (*analysis).callAdvisory, "pg_advisory_unlock_shared": (*analysis).callAdvisory,
 }
 
 // funcCall checks the name of a function and pins it to the schema it was checked in.
@@ -101,7 +107,7 @@ func (a *analysis) prefix(at int, schema string) {
 
 // fieldName refuses a field that could be a function call in disguise: qualifier.name or (expression).name.
 func (a *analysis) fieldName(qualifier, name string) {
-	if !deniedFunctions[name] && len(a.g.catalog.functions[name]) == 0 {
+	if !deniedFunctions[name] && checkedFunctions[name] == nil && len(a.g.catalog.functions[name]) == 0 {
 		return
 	}
 	if qualifier != "" && a.g.catalog.hasColumnNamed(name) {
