@@ -111,7 +111,7 @@ func (s *session) setPrepared(name string, p *sqlguard.PreparedEffects) {
 	if p != nil {
 		next[name] = *p
 	}
-	s.scope.Prepared = next
+	s.scope.Prepared, s.meaning = next, ""
 }
 
 // The gateway's own queries run with pg_catalog as the search path, so that
@@ -233,7 +233,7 @@ func (s *session) takeScope(row []string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.scope.SearchPath, s.scope.Temp = path, temp
+	s.scope.SearchPath, s.scope.Temp, s.meaning = path, temp, ""
 	s.dirty = false
 	return nil
 }
@@ -259,7 +259,7 @@ func (s *session) takeCatalog(catalog []byte, columns [][]string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.guard, s.hidden, s.stale = g, hidden, false
+	s.guard, s.hidden, s.stale, s.meaning = g, hidden, false, ""
 	return nil
 }
 

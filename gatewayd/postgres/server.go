@@ -53,12 +53,17 @@ func Rules() []string {
 const (
 	startupTimeout = 10 * time.Second
 	guardCacheSize = 64
+	shapeCacheSize = 2048
 )
+
+// shapeKey finds what is known of statements that differ in constants alone.
+type shapeKey struct{ meaning, skeleton string }
 
 // server is what the sessions of one listener share.
 type server struct {
 	options Options
 	guards  *lru.Cache[string, *guard]
+	shapes  *lru.Cache[shapeKey, *sqlguard.Shape]
 	waiting waitingRoom
 
 	mu       sync.Mutex
@@ -124,8 +129,12 @@ func newServer(o Options) (*server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
+	shapes, err := lru.New[shapeKey, *sqlguard.Shape](shapeCacheSize)
+	if err != nil {
+		return nil, fmt.Errorf("postgres: %w", err)
+	}
 	return &server{
-		options: o, guards: guards, sessions: map[uint32]*cancellable{},
+		options: o, guards: guards, shapes: shapes, sessions: map[uint32]*cancellable{},
 		waiting: waitingRoom{log: o.Log, sources: map[netip.Prefix]*list.List{}},
 	}, nil
 }

@@ -69,10 +69,11 @@ type session struct {
 	portals    map[string]*portal
 	scope      sqlguard.Scope
 	guard      *guard
-	dirty      bool // the scope must be read again
-	stale      bool // so must the catalog
-	touched    bool // the transaction changed the scope
-	altered    bool // the transaction changed the catalog
+	meaning    string // names guard and scope; "" when they changed
+	dirty      bool   // the scope must be read again
+	stale      bool   // so must the catalog
+	touched    bool   // the transaction changed the scope
+	altered    bool   // the transaction changed the catalog
 	hidden     map[column]string
 	over       error // why the relay ended
 

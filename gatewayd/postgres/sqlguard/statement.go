@@ -141,7 +141,9 @@ type Statement struct {
 
 	input     string
 	edits     []edit
-	sensitive bool // a literal or parameter may meet a masked column
+	sensitive bool         // a literal or parameter may meet a masked column
+	secret    []token      // ranges of input whose literals are digested
+	free      map[int]bool // where constants start that nothing here depends on; nil for none
 }
 
 // ShowsPlan says that the answer is a plan which may repeat literals and
