@@ -63,7 +63,7 @@ var said = map[string]map[string]any{
 	"RootSpec.version":          {"minimum": 1},
 	"RootSpec.threshold":        {"minimum": 1},
 	"ApprovalRule.threshold":    {"minimum": 1},
-	"ApprovalMatch.kinds[]":     {"enum": []reviews.Kind{reviews.KindReview, reviews.KindConnection, reviews.KindPrincipal, reviews.KindPolicy}},
+	"ApprovalMatch.kinds[]":     {"enum": []reviews.Kind{reviews.KindReview, reviews.KindConnection, reviews.KindCatalog, reviews.KindPrincipal, reviews.KindPolicy}},
 }
 
 // required are the fields that have no default, by struct.

@@ -23,7 +23,8 @@ func (c *comparison) judgeRules(ctx context.Context) error {
 		}
 		return base
 	}
-	next, err := load(view{c.Base, c.Head, changed}, c.opt.Now, c.cache)
+	brought := view{c.Base, c.Head, changed}
+	next, err := load(ctx, brought, c.opt.Now, c.cache, brought)
 	c.report.problems(RuleDocument, Error, asProblems(err)...)
 	if next == nil {
 		return nil
@@ -35,7 +36,7 @@ func (c *comparison) judgeRules(ctx context.Context) error {
 		}
 	}
 	c.approvals(next.Pending, " as changed")
-	c.underMerged()
+	c.underMerged(ctx)
 	c.root(next)
 	c.policiesRemoved(next)
 	c.closedByRules(next)
@@ -63,7 +64,7 @@ func (c *comparison) approvals(list []reviews.Pending, label string) {
 
 // underMerged counts approvals of the changed settings under the merged trust root,
 // and of the changed policies under the merged settings too.
-func (c *comparison) underMerged() {
+func (c *comparison) underMerged(ctx context.Context) {
 	merged := func(rules func(doc string) bool) func(doc string) side {
 		return func(doc string) side {
 			switch {
@@ -76,7 +77,7 @@ func (c *comparison) underMerged() {
 		}
 	}
 	judge := func(label string, rules func(doc string) bool) {
-		t, err := load(view{c.Base, c.Head, merged(rules)}, c.opt.Now, c.cache)
+		t, err := load(ctx, view{c.Base, c.Head, merged(rules)}, c.opt.Now, c.cache, c.Base)
 		for _, p := range asProblems(err) {
 			c.report.problems(RuleDocument, Error, p)
 		}

@@ -27,6 +27,7 @@ import (
 	"github.com/sallyport-dev/sallyport/gatewayd/record"
 	"github.com/sallyport-dev/sallyport/policies"
 	"github.com/sallyport-dev/sallyport/policies/release"
+	"github.com/sallyport-dev/sallyport/reviews"
 )
 
 // Config is what a Gateway needs; every field without a default is required.
@@ -42,9 +43,9 @@ type Config struct {
 	// Summaries takes the summary of each ended session and each denied
 	// attempt. It must not block for long and may be called concurrently.
 	Summaries func(record.Summary)
-	// RequestCommand says how a principal asks for access, given the access
-	// repo's URL: the command and, where there is one, a link. Default: the command alone.
-	RequestCommand func(repository, principal, connection string) string
+	// RequestCommand says how a principal asks for access to an access repo with
+	// these settings: the command and, where there is one, a link. Default: the command alone.
+	RequestCommand func(settings reviews.ConfigSpec, principal, connection string) string
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 	// Log takes operational events; no statement text and no secret goes there. Default slog.Default().
@@ -90,7 +91,7 @@ func New(c Config) (*Gateway, error) {
 		c.Log = slog.Default()
 	}
 	if c.RequestCommand == nil {
-		c.RequestCommand = requestCommand
+		c.RequestCommand = RequestCommand
 	}
 	plans, err := lru.New[planKey, *Plan](planCacheSize)
 	if err != nil {

@@ -124,7 +124,7 @@ func parseOwner(sources map[string][]byte) (map[string]*ast.Module, reviews.Prob
 
 func parseFile(file string, source []byte) (*ast.Module, reviews.Problems) {
 	if !strings.HasPrefix(file, "policies/") || !strings.HasSuffix(file, ".rego") {
-		return nil, problem(file, nil, "policies are files policies/<name>.rego", "")
+		return nil, problem(file, nil, "policies are files policies/<name>.rego", "move it there, or take it out")
 	}
 	if len(source) > MaxSource {
 		return nil, problem(file, nil, fmt.Sprintf("the file is larger than %d bytes", MaxSource), "split it")
@@ -233,11 +233,14 @@ func problem(file string, loc *ast.Location, message, fix string) reviews.Proble
 	return reviews.Problems{{Position: position, Message: message, Fix: fix}}
 }
 
+// fixRego is the next step where OPA says only what is wrong.
+const fixRego = "correct the rule here, then run sallyport test"
+
 // problemsOf turns what OPA's parser and compiler report into problems.
 func problemsOf(file string, err error) reviews.Problems {
 	var list ast.Errors
 	if !errors.As(err, &list) {
-		return problem(file, nil, err.Error(), "")
+		return problem(file, nil, err.Error(), fixRego)
 	}
 	var problems reviews.Problems
 	for _, e := range list {
@@ -245,9 +248,10 @@ func problemsOf(file string, err error) reviews.Problems {
 		if e.Location != nil && e.Location.File != "" {
 			at = e.Location.File
 		}
-		fix := ""
+		fix := fixRego
 		if name, ok := strings.CutPrefix(message, "undefined function "); ok {
-			fix = fmt.Sprintf("%s does not exist or is not available to policies", name)
+			message = name + " does not exist or is not available to policies"
+			fix = "leave it out: policies see only their input, which has the time, the review and the connection"
 		}
 		problems = append(problems, problem(at, e.Location, message, fix)...)
 	}

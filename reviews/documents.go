@@ -24,6 +24,7 @@ const (
 	KindPrincipal  Kind = "Principal"    // principals/<name, ":" as "_">.yaml
 	KindConnection Kind = "Connection"   // connections/<name>.yaml
 	KindReview     Kind = "AccessReview" // reviews/<connection>/<name>.yaml
+	KindCatalog    Kind = "Catalog"      // connections/<name>.catalog.json: raw JSON, signed like a document where a rule asks for it
 	KindPolicy     Kind = "Policy"       // policies/<name>.rego: raw Rego, signed like a document
 	KindRewind     Kind = "Rewind"       // rewind.yaml, when a branch was rewound
 	KindExtension  Kind = "Extension"    // extension.yaml, beside a release
@@ -68,6 +69,7 @@ type ConfigSpec struct {
 	// Forge is where this repository's pull requests are reviewed. Without it only signatures approve.
 	Forge Forge `yaml:"forge" json:"forge,omitzero"`
 	// Approvals are the approval rules. Every rule that matches a document applies; a document that none matches is refused.
+	// Catalogs are matched only by rules that name their kind, and need no approval where there is none.
 	// Config and trust root are not subject to them: they need the root threshold. A principal under a delegation of the
 	// trust root needs what that says instead.
 	Approvals []ApprovalRule `yaml:"approvals" json:"approvals"`
@@ -220,8 +222,11 @@ type Connection struct {
 	Metadata Metadata       `yaml:"metadata" json:"metadata"`
 	Spec     ConnectionSpec `yaml:"spec" json:"spec"`
 	Source   Source         `yaml:"-" json:"-"`
-	// Catalog is the raw connections/<name>.catalog.json beside it, nil when there is none.
+	// Catalog is the raw connections/<name>.catalog.json beside it, nil when there
+	// is none, or when it lacks the approvals that a rule for catalogs asks for.
 	Catalog []byte `yaml:"-" json:"-"`
+	// CatalogSource is that file with its approvals when a rule is for it, otherwise the zero value.
+	CatalogSource Source `yaml:"-" json:"-"`
 }
 
 type ConnectionSpec struct {

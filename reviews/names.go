@@ -58,6 +58,8 @@ func PathOf(kind Kind, name string) string {
 		return principalsFolder + "/" + fileName(name) + ".yaml"
 	case KindConnection:
 		return connectionsFolder + "/" + name + ".yaml"
+	case KindCatalog:
+		return CatalogPath(name)
 	case KindReview:
 		return reviewsFolder + "/" + name + ".yaml"
 	case KindPolicy:
@@ -89,6 +91,9 @@ func KindOf(path string) Kind {
 		return KindExtension
 	case folder == policiesFolder && policyForm.MatchString(name):
 		return KindPolicy
+	}
+	if connection, is := strings.CutSuffix(name, catalogSuffix); is && folder == connectionsFolder && connectionForm.MatchString(connection) {
+		return KindCatalog
 	}
 	name, isYAML := strings.CutSuffix(name, ".yaml")
 	switch {

@@ -140,7 +140,7 @@ func TestForgeApprovalAttacks(t *testing.T) {
 			if tree.Reviews["orders-db/etl"] != nil {
 				t.Fatal("it is in force")
 			}
-			if text := fmt.Sprint(tree.Problems, tree.Notes); !strings.Contains(text, tt.want) {
+			if text := fmt.Sprint(tree.Problems, tree.Pending, tree.Notes); !strings.Contains(text, tt.want) {
 				t.Errorf("%s\ndoes not say %q", text, tt.want)
 			}
 		})
@@ -179,10 +179,67 @@ func TestForgeApprovalAttacks(t *testing.T) {
 			a.forge(forgeRule)
 			a.attest(a.approved(), "attester")
 			edit(a, reviews.AttestationPath(digestOf(a.read(reviewPath))))
-			if tree := a.loaded(); tree.Reviews["orders-db/etl"] != nil || len(tree.Problems) == 0 {
-				t.Errorf("in force, or not reported: %v", tree.Problems)
+			tree := a.loaded()
+			if tree.Reviews["orders-db/etl"] != nil || len(tree.Pending) != 1 || !strings.Contains(fmt.Sprint(tree.Pending[0].Ignored), "does not count") {
+				t.Errorf("in force, or not awaiting another one: pending %v, problems %v", tree.Pending, tree.Problems)
 			}
 		})
+	}
+}
+
+// An attestation that is not enough is not the last word: the account may come into
+// the trust root, and others may approve.
+func TestAttestedAndNotEnoughIsPending(t *testing.T) {
+	a := newAccess(t)
+	a.forge(forgeRule)
+	s := a.approved()
+	s.Approvals[0].ID = 99
+	a.attest(s, "attester")
+	pending := func() {
+		t.Helper()
+		tree := a.loaded()
+		if tree.Reviews["orders-db/etl"] != nil || len(tree.Problems) > 0 || len(tree.Pending) != 1 || tree.Pending[0].Path != reviewPath {
+			t.Fatalf("pending %v, problems %v", tree.Pending, tree.Problems)
+		}
+		if text := fmt.Sprint(tree.Pending[0].Ignored); !strings.Contains(text, "account gitea/99 approved and belongs to nobody in trust/root.yaml") {
+			t.Errorf("it says %s", text)
+		}
+	}
+	pending()
+	s.Approvals = append(s.Approvals, reviews.AccountApproval{ID: 2, Commit: "c0ffee", At: noon})
+	a.attest(s, "attester")
+	if tree := a.loaded(); tree.Reviews["orders-db/etl"] == nil {
+		t.Errorf("another approval was attested: pending %v, problems %v", tree.Pending, tree.Problems)
+	}
+	s.Approvals = s.Approvals[:1]
+	a.attest(s, "attester")
+	pending()
+	a.replace(reviews.RootPath, `{name: "user:carol", forge: {gitea: 3}`, `{name: "user:carol", forge: {gitea: 99}`)
+	a.sign(reviews.RootPath, "user:alice", "user:bob")
+	if tree := a.loaded(); tree.Reviews["orders-db/etl"] == nil {
+		t.Errorf("the account is carol's: pending %v, problems %v", tree.Pending, tree.Problems)
+	}
+}
+
+// Attested judges the file that a caller shows as Load would judge it.
+func TestAttested(t *testing.T) {
+	a := newAccess(t)
+	a.forge(forgeRule)
+	a.attest(a.approved(), "attester")
+	tree, sum := a.loaded(), digestOf(a.read(reviewPath))
+	b := []byte(a.read(reviews.AttestationPath(sum)))
+	if s, err := tree.Attested(reviewPath, sum, b, noon); err != nil || s.Approvals[0].ID != 2 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	for name, err := range map[string]error{
+		"another path":  func() error { _, err := tree.Attested("reviews/orders-db/x.yaml", sum, b, noon); return err }(),
+		"other bytes":   func() error { _, err := tree.Attested(reviewPath, digestOf("x"), b, noon); return err }(),
+		"junk":          func() error { _, err := tree.Attested(reviewPath, sum, []byte("junk"), noon); return err }(),
+		"trailing junk": func() error { _, err := tree.Attested(reviewPath, sum, append(slices.Clone(b), ' '), noon); return err }(),
+	} {
+		if err == nil {
+			t.Errorf("%s counts", name)
+		}
 	}
 }
 

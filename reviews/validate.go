@@ -1,6 +1,7 @@
 package reviews
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net"
@@ -97,7 +98,7 @@ func (c *checker) branch(path, name string) {
 }
 
 // approvable are the kinds that approval rules govern.
-var approvable = []string{string(KindPrincipal), string(KindConnection), string(KindReview), string(KindPolicy)}
+var approvable = []string{string(KindPrincipal), string(KindConnection), string(KindCatalog), string(KindReview), string(KindPolicy)}
 
 // Forges are the kinds of forge whose approvals can count.
 var Forges = []string{"github", "gitea"}
@@ -264,7 +265,7 @@ func (c *checker) delegations(s *RootSpec) {
 		if !there {
 			c.at(at+".group", fmt.Sprintf("group %s does not exist", quote(d.Group)), strictyaml.Suggest(d.Group, slices.Collect(maps.Keys(s.Groups))))
 		} else if d.Threshold < 0 || d.Threshold > len(members) || d.Threshold == 0 && c.lines.Has(at+".threshold") {
-			c.at(at+".threshold", fmt.Sprintf("threshold has to be between 1 and %d, the members of group %s", len(members), d.Group), "")
+			c.at(at+".threshold", fmt.Sprintf("threshold has to be between 1 and %d, the members of group %s", len(members), d.Group), "lower it, or add members to the group")
 		}
 	}
 }
@@ -304,7 +305,7 @@ func (c *checker) groups(s *RootSpec, principals map[string]bool) {
 		return
 	}
 	if s.Threshold < 1 || s.Threshold > len(members) {
-		c.at("spec.threshold", fmt.Sprintf("threshold has to be between 1 and %d, the members of group root", len(members)), "")
+		c.at("spec.threshold", fmt.Sprintf("threshold has to be between 1 and %d, the members of group root", len(members)), "lower it, or add members to the group")
 	}
 }
 
@@ -367,7 +368,7 @@ func (c *checker) keys(at, owner string, keys []Key, owners keyOwners) {
 		path := fmt.Sprintf("%s[%d]", at, i)
 		c.key(path+".key", owner, k.Key, owners)
 		if !k.NotBefore.IsZero() && !k.NotAfter.IsZero() && !k.NotAfter.After(k.NotBefore) {
-			c.at(path+".notAfter", "notAfter has to be later than notBefore", "")
+			c.at(path+".notAfter", "notAfter has to be later than notBefore", "swap the two, or move notAfter")
 		}
 	}
 }
@@ -379,7 +380,8 @@ func (c *checker) key(path, owner, text string, owners keyOwners) {
 	}
 	key, err := parseKey(text)
 	if err != nil {
-		c.at(path, err.Error(), "")
+		message, fix, _ := strings.Cut(err.Error(), "; ")
+		c.at(path, message, cmp.Or(fix, "write the line of the .pub file as it is"))
 		return
 	}
 	digest := KeyDigest(key)
@@ -443,7 +445,7 @@ func (c *checker) target(t *Target) {
 		c.at("spec.target.host", "host is neither a host name nor an IP address", "write it without scheme and port")
 	}
 	if t.Port < 1 || t.Port > 65535 {
-		c.at("spec.target.port", "port has to be between 1 and 65535", "")
+		c.at("spec.target.port", "port has to be between 1 and 65535", "write the port that the database listens on, or leave it out for 5432")
 	}
 	if t.Database == "" {
 		c.missing("spec.target.database", "write the database to connect to")
@@ -577,7 +579,7 @@ func (c *checker) validity(v Validity) {
 		c.missing("spec.validity.expires", fix)
 	}
 	if !v.NotBefore.IsZero() && !v.Expires.IsZero() && !v.Expires.After(v.NotBefore) {
-		c.at("spec.validity.expires", "expires has to be later than notBefore", "")
+		c.at("spec.validity.expires", "expires has to be later than notBefore", "swap the two, or move expires")
 	}
 }
 

@@ -155,10 +155,10 @@ func newGateway(c *Config, key *gatewayKey, journal *record.Journal, audit *audi
 }
 
 // requestCommand is what a client without a review is told to run or to open.
-func requestCommand(repository, principal, connection string) string {
-	text := fmt.Sprintf(`ask for access with: sallyport request %s --as %s --repo %s --reason "why"`, connection, principal, repository)
+func requestCommand(settings reviews.ConfigSpec, principal, connection string) string {
+	text := gatewayd.RequestCommand(settings, principal, connection)
 	branch := reviews.RequestBranch(reviews.RequestedName(connection, principal))
-	if link := gitrepo.PullRequestURL(repository, "main", branch); link != "" {
+	if link := gitrepo.PullRequestURL(settings.Repository, settings.Branch, branch); link != "" && settings.Forge.Kind == "" {
 		text += " and then open " + link
 	}
 	return text

@@ -21,8 +21,9 @@ import (
 // checkOptions are the flags of check.
 type checkOptions struct {
 	requireApproved, noCache, protection bool
-	ref, base, head                      string
+	ref, base, head, merge               string
 	format                               formatFlag
+	job                                  *mergeJob // of --merge
 }
 
 func newCheck(g *globals) *cobra.Command {
@@ -54,6 +55,10 @@ Reviews that were found good are remembered in your cache directory, by the dige
 everything that decides that, to save time on large repositories. In CI (when $CI is
 set) and with --no-cache nothing is remembered.
 
+--merge, in a job of its own, has the forge merge the pull request when auto_approve
+rules of the base approve all that it changes and nothing is wrong with it. It takes
+the job's token and no key; what people have to approve is left to them.
+
 With --format github, or in a job of GitHub or Gitea, findings become annotations,
 and the report is added to $GITHUB_STEP_SUMMARY when that is set.
 
@@ -80,7 +85,18 @@ found or the check could not be made, 2 the command line is wrong.`,
 			if err := summarise(r); err != nil {
 				return err
 			}
-			return o.format.write(c, r, ci.Text)
+			err = o.format.write(c, r, ci.Text)
+			if o.job == nil {
+				return err
+			}
+			said, mergeErr := o.job.merge(c.Context())
+			if said != "" {
+				fmt.Fprintln(c.ErrOrStderr(), said)
+			}
+			if mergeErr != nil {
+				return mergeErr
+			}
+			return err
 		},
 	}
 	f := c.Flags()
@@ -88,6 +104,7 @@ found or the check could not be made, 2 the command line is wrong.`,
 	f.StringVar(&o.ref, "ref", "", "commit to check as a whole (default: the files of the work tree)")
 	f.StringVar(&o.base, "base", "", "judge a change to this commit; auto: the merged branch, or the pull request's target")
 	f.StringVar(&o.head, "head", "", "commit or tree that would be merged (default: the files of the work tree; HEAD in a pull request's job)")
+	f.StringVar(&o.merge, "merge", "", "merge this pull request, by its number or auto in its job, if auto_approve rules of the base approve all of it; needs SALLYPORT_FORGE_TOKEN")
 	f.BoolVar(&o.protection, "protection", false, "also ask the forge whether it protects the merged branch; needs SALLYPORT_FORGE_TOKEN with administration read")
 	f.BoolVar(&o.noCache, "no-cache", false, "remember nothing, and believe nothing that was remembered")
 	o.format.add(c)
@@ -153,9 +170,11 @@ func (o *checkOptions) run(ctx context.Context, g *globals, baseGiven bool) (*ci
 	switch {
 	case o.ref != "" && (o.base != "" || o.head != ""):
 		return nil, usage("--ref looks at one commit as a whole, --base and --head at a change: give one of the two")
+	case o.merge != "" && (o.ref != "" || o.head != ""):
+		return nil, usage("--merge judges the head of the pull request, without --ref and --head")
 	case baseGiven && o.base == "":
 		return nil, usage("--base is empty: name a commit, or write auto")
-	case o.base != "" || o.head != "":
+	case o.base != "" || o.head != "" || o.merge != "":
 		return o.compare(ctx, g, options, target)
 	case inPullRequest && o.ref == "" && !o.requireApproved:
 		o.head = "HEAD"
@@ -208,6 +227,12 @@ func (o *checkOptions) compare(ctx context.Context, g *globals, options ci.Optio
 	if err != nil {
 		return nil, err
 	}
+	if o.merge != "" {
+		if o.job, err = o.openMerge(ctx, repo, base); err != nil {
+			return nil, err
+		}
+		o.head = o.job.pull.Head
+	}
 	change, done, err := repo.change(ctx, base, o.head)
 	if err != nil {
 		return nil, err
@@ -219,6 +244,9 @@ func (o *checkOptions) compare(ctx context.Context, g *globals, options ci.Optio
 		return nil, err
 	}
 	r.Base, r.Head = base, o.head
+	if o.job != nil {
+		o.job.report, o.job.paths = r, change.Paths
+	}
 	return r, nil
 }
 
@@ -268,7 +296,10 @@ func (r *accessRepo) change(ctx context.Context, base, head string) (c ci.Change
 			return c, nil, err
 		}
 	}
-	if c.Base, err = objects.tree(ctx, base); err != nil {
+	if c.Base, err = objects.tree(ctx, base); err == nil {
+		c.Base, err = r.withAttestations(ctx, c.Base)
+	}
+	if err != nil {
 		return c, nil, err
 	}
 	c.Head = os.DirFS(r.git.dir)
@@ -367,14 +398,20 @@ func (g *globals) documents(ctx context.Context, ref string) (files fs.FS, done 
 		dir = "."
 	}
 	if info, err := os.Stat(filepath.Join(dir, reviews.ConfigPath)); ref == "" && err == nil && info.Mode().IsRegular() {
-		return os.DirFS(dir), func() {}, nil
+		work, err := findWorkTree(ctx, dir)
+		if err != nil {
+			return os.DirFS(dir), func() {}, nil
+		}
+		files, err = (&accessRepo{git: work}).withAttestations(ctx, os.DirFS(dir))
+		return files, func() {}, err
 	}
 	repo, err := g.open(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	if ref == "" && repo.mirror == nil {
-		return os.DirFS(repo.git.dir), func() {}, nil
+		files, err = repo.withAttestations(ctx, os.DirFS(repo.git.dir))
+		return files, func() {}, err
 	}
 	commit, err := repo.commitOf(ctx, ref)
 	if err != nil {
@@ -383,6 +420,9 @@ func (g *globals) documents(ctx context.Context, ref string) (files fs.FS, done 
 	objects := newGitObjects(ctx, repo.git)
 	if err = objects.preload(ctx, commit); err == nil {
 		files, err = objects.tree(ctx, commit)
+	}
+	if err == nil {
+		files, err = repo.withAttestations(ctx, files)
 	}
 	if err != nil {
 		objects.close()

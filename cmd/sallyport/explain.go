@@ -126,7 +126,7 @@ func (a *access) treeFor(ctx context.Context, ref string) (*reviews.Tree, error)
 		return nil, err
 	}
 	a.snapshot = s
-	tree, err := reviews.Load(s.files, reviews.LoadOptions{Now: time.Now(), Approvals: reviews.ReportApprovals})
+	tree, err := reviews.Load(s.files, s.options(reviews.ReportApprovals))
 	if err != nil {
 		return nil, fmt.Errorf("the access repo at %s is not usable: %w", ref, err)
 	}

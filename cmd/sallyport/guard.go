@@ -15,6 +15,9 @@ import (
 // under the review, with the committed catalog instead of the live one.
 func newGuard(connection *reviews.Connection, review *reviews.Review) (*sqlguard.Guard, error) {
 	name := connection.Metadata.Name
+	if err := unapproved(connection); err != nil {
+		return nil, err
+	}
 	if connection.Catalog == nil {
 		return nil, hint(fmt.Errorf("connection %s has no catalog, so no statement can be understood", name), "write it: sallyport catalog pull %s", name)
 	}
@@ -77,6 +80,15 @@ func decide(ctx context.Context, policy *policies.Policy, connection *reviews.Co
 		Review:     policies.NewDocument(review.JSON()),
 		Command:    command,
 	})
+}
+
+// unapproved says that a connection has a catalog, which an approval rule is for
+// and which therefore does not count.
+func unapproved(connection *reviews.Connection) error {
+	if connection.Catalog != nil || connection.CatalogSource.Path == "" {
+		return nil
+	}
+	return hint(fmt.Errorf("the catalog of connection %s is not approved", connection.Metadata.Name), "sallyport check --require-approved says what it lacks")
 }
 
 // classifiers are what ci knows of each protocol. They remember catalogs and

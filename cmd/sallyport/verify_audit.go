@@ -83,14 +83,18 @@ func (t *auditTrail) problem(commit, path, reason string) {
 }
 
 // take adds the summary that a gateway's commit added.
-// Sync, which is gateway "", adds what it attests of pull requests, and its releases.
+// Sync, which is gateway "", adds its releases, and writes what it attests of pull
+// requests, also in place of what others put there.
 func (t *auditTrail) take(gateway string, c treeChange, content []byte) error {
+	attests := gateway == "" && (c.path == "approvals" || strings.HasPrefix(c.path, "approvals/"))
 	switch {
-	case c.status != "A":
+	case attests && c.status == "D":
+		return nil // it was in the way; what sync attested before still counts
+	case !attests && c.status != "A":
 		return errors.New("it was changed or removed: gateways only add")
 	case c.mode != "100644":
 		return errors.New("it is not a plain file")
-	case gateway == "" && strings.HasPrefix(c.path, "approvals/"):
+	case attests:
 		t.approvals[c.path] = content // loading a review verifies it
 		return nil
 	case gateway == "" && strings.HasPrefix(c.path, "releases/"):
@@ -219,12 +223,12 @@ func (w *workTree) changes(ctx context.Context, ids []string) (map[string][]tree
 	return all, nil
 }
 
-// contents reads the files that changes added.
+// contents reads the files that changes added or changed.
 func (w *workTree) contents(ctx context.Context, changes map[string][]treeChange) (map[string][]byte, error) {
 	var names []string
 	for _, list := range changes {
 		for _, c := range list {
-			if c.status == "A" && strings.HasPrefix(c.mode, "100") {
+			if c.status != "D" && strings.HasPrefix(c.mode, "100") {
 				names = append(names, c.blob)
 			}
 		}

@@ -297,6 +297,28 @@ func TestVerifyNamesTheBadAuditCommit(t *testing.T) {
 		id := e.commit("release", e.session("gw1", e.header))
 		e.wantProblem(e.verify(), id, "adds approvals and releases and nothing else")
 	})
+	t.Run("sync repairs what somebody put in place of an attestation", func(t *testing.T) {
+		e := newEvidence(t)
+		junk := e.push(func(dir string) {
+			e.must(os.MkdirAll(filepath.Join(dir, "approvals", "y.json"), 0o755))
+			for _, name := range []string{"x.json", "y.json/z"} {
+				e.must(os.WriteFile(filepath.Join(dir, "approvals", name), []byte("junk"), 0o600))
+			}
+		})
+		e.push(func(dir string) {
+			e.must(os.RemoveAll(filepath.Join(dir, "approvals", "y.json")))
+			for _, name := range []string{"x.json", "y.json"} {
+				e.must(os.WriteFile(filepath.Join(dir, "approvals", name), []byte("{}"), 0o600))
+			}
+		}, e.signWith("release")...)
+		v := e.verify()
+		e.wantProblem(v, junk, "not signed")
+		if len(v.Problems) != 1 {
+			t.Errorf("have %v", v.Problems)
+		}
+		id := e.push(func(dir string) { e.must(os.Remove(filepath.Join(dir, "approvals", "x.json"))) }, e.signWith("gw1")...)
+		e.wantProblem(e.verify(), id, "approvals/x.json", "changed or removed")
+	})
 	t.Run("something else", func(t *testing.T) {
 		e := newEvidence(t)
 		id := e.push(func(dir string) { os.WriteFile(filepath.Join(dir, "note"), []byte("{}"), 0o600) }, e.signWith("gw1")...)

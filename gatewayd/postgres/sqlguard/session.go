@@ -60,10 +60,10 @@ func (a *analysis) topLevel(m any) {
 		f.part = Part{Kind: KindDiscard, Name: discardName(n.Target)}
 	case *pg.NotifyStmt:
 		f.part = Part{Kind: KindNotify, Name: n.Conditionname}
-		f.verbs = append(f.verbs, policies.Effect{Verb: "notify", Object: n.Conditionname})
+		f.verbs = append(f.verbs, policies.Effect{Verb: "notify"})
 	case *pg.ListenStmt:
 		f.part = Part{Kind: KindNotify, Name: n.Conditionname}
-		f.verbs = append(f.verbs, policies.Effect{Verb: "listen", Object: n.Conditionname})
+		f.verbs = append(f.verbs, policies.Effect{Verb: "listen"})
 	case *pg.UnlistenStmt:
 		f.part = Part{Kind: KindNotify, Name: n.Conditionname}
 	default:

@@ -15,7 +15,7 @@ import (
 // treeTexts are texts whose trees have something of everything.
 func treeTexts(t testing.TB) []string {
 	var texts []string
-	for _, line := range slices.Concat(corpus(t, "everyday.sql"), corpus(t, "evasions.sql"), corpus(t, "tools.sql"), corpus(t, "oracles.sql"), evasions, worldSchema) {
+	for _, line := range slices.Concat(corpus(t, "everyday.sql"), corpus(t, "evasions.sql"), corpus(t, "tools.sql"), corpus(t, "oracles.sql"), evasions, corpus(t, "world.sql")) {
 		texts = append(texts, strings.Split(line, " ;; ")...)
 	}
 	return append(texts, "", ";", "select 1;; select 2",
