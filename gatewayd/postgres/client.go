@@ -219,7 +219,19 @@ func (s *session) current() error {
 		}
 	}
 	s.mu.Lock()
-	again, catalog := (s.dirty || s.stale) && s.status != 'E', s.stale
+	failed := s.status == 'E'
+	s.mu.Unlock()
+	if failed {
+		return nil // nothing can be asked, and nothing runs
+	}
+	if err := s.look(); err != nil {
+		return err
+	}
+	changes := s.watched.count()
+	s.mu.Lock()
+	s.stale = s.stale || s.masked && changes != s.changes
+	s.changes = changes
+	again, catalog := s.dirty || s.stale, s.stale
 	s.mu.Unlock()
 	if !again {
 		return nil
