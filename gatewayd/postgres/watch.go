@@ -15,16 +15,19 @@ import (
 const lookEvery = time.Second
 
 // markQuery comes to another value when relations, columns, views, inheritance,
-// functions or operators change. It runs with pg_catalog as the search path.
-const markQuery = `select concat_ws(' ',
-	(select sum(hashtextextended(concat_ws(' ', oid, relkind, relnamespace, relname), 0)) from pg_class where relpersistence <> 't' and oid >= 16384),
-	(select sum(hashtextextended(concat_ws(' ', attrelid, attnum, attisdropped, atttypid, attname), 0)) from pg_attribute
-		where attnum > 0 and attrelid >= 16384 and attrelid in (select oid from pg_class where relpersistence <> 't')),
-	(select sum(hashtextextended(concat_ws(' ', oid, xmin), 0)) from pg_rewrite where oid >= 16384),
-	(select sum(hashtextextended(concat_ws(' ', inhrelid, inhparent), 0)) from pg_inherits),
-	(select sum(hashtextextended(concat_ws(' ', oid, nspname), 0)) from pg_namespace where nspname !~ '^pg_t'),
-	(select sum(hashtextextended(concat_ws(' ', oid, xmin), 0)) from pg_proc where oid >= 16384),
-	(select sum(hashtextextended(concat_ws(' ', oid, xmin), 0)) from pg_operator where oid >= 16384))`
+// functions or operators change: it adds up the transactions that wrote their rows.
+// Of relations it takes the names, because TRUNCATE and its like write those rows
+// too. It runs with pg_catalog as the search path.
+const markQuery = `with relation as (
+	select oid, relname, relnamespace, relkind from pg_class where oid >= 16384 and relpersistence <> 't' and relkind in ('r', 'v', 'm', 'p', 'f', 'c', 'S')
+) select concat_ws(' ', count(*), sum(oid::int8 * 31 # hashname(relname)::int8 * 1009 # relnamespace::int8 * 7 # ascii(relkind::text)),
+	(select concat_ws(' ', count(*), sum(age(a.xmin)::int8 - age('100'::xid))) from pg_attribute a join relation r on r.oid = a.attrelid where a.attnum > 0),
+	(select concat_ws(' ', count(*), sum(age(xmin)::int8 - age('100'::xid))) from pg_rewrite where oid >= 16384),
+	(select concat_ws(' ', count(*), sum(age(i.xmin)::int8 - age('100'::xid))) from pg_inherits i join relation r on r.oid = i.inhrelid),
+	(select concat_ws(' ', count(*), sum(age(xmin)::int8 - age('100'::xid))) from pg_namespace where nspname !~ '^pg_t'),
+	(select concat_ws(' ', count(*), sum(age(xmin)::int8 - age('100'::xid))) from pg_proc where oid >= 16384),
+	(select concat_ws(' ', count(*), sum(age(xmin)::int8 - age('100'::xid))) from pg_operator where oid >= 16384))
+	from relation`
 
 // watched is what the sessions of one connection know together.
 type watched struct {
