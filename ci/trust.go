@@ -272,15 +272,22 @@ func (c *comparison) maskChanges() {
 			if err != nil {
 				continue
 			}
+			var masked []reviews.Mask
 			if old, err := reviews.ParseConnection(doc, before); errBefore == nil && err == nil {
-				c.unmasked(after.Source, old.Spec.Mask, after.Spec.Mask, "")
+				masked = old.Spec.Mask
 			}
+			c.unmasked(after.Source, masked, after.Spec.Mask, "")
 			c.elsewhere(after)
 		case reviews.KindReview:
 			after, err := reviews.ParseReview(doc, now)
 			old, errOld := reviews.ParseReview(doc, before)
-			if err == nil && errBefore == nil && errOld == nil {
+			switch {
+			case err != nil:
+				continue
+			case errBefore == nil && errOld == nil:
 				c.unmasked(after.Source, old.Spec.Mask, after.Spec.Mask, " by this review")
+			default:
+				c.unmasked(after.Source, nil, after.Spec.Mask, " by this review")
 			}
 			for i, column := range after.Spec.Unmask {
 				if old == nil || !slices.Contains(old.Spec.Unmask, column) {
@@ -293,8 +300,15 @@ func (c *comparison) maskChanges() {
 
 func (c *comparison) unmasked(source reviews.Source, before, now []reviews.Mask, by string) {
 	with := make(map[string]string)
-	for _, m := range now {
+	was := make(map[string]bool) // columns that rows could be looked up by
+	for _, m := range before {
+		was[m.Column] = m.Lookup
+	}
+	for i, m := range now {
 		with[m.Column] = m.With
+		if m.Lookup && !was[m.Column] {
+			c.report.problems(RuleMaskRemoved, Warning, at(source, fmt.Sprintf("mask[%d]", i), fmt.Sprintf("rows could be looked up by the value of %s, which is masked%s", m.Column, by), "make sure that it is no harm when it is known which of the values exist that somebody guesses"))
+		}
 	}
 	for _, m := range before {
 		switch {

@@ -83,7 +83,7 @@ func (g *Gateway) open(ctx context.Context, st *state, a Attempt, gr *grant, now
 		Started: now,
 	}
 	for _, m := range s.masks {
-		header.Masks = append(header.Masks, m.Column+" with "+m.With)
+		header.Masks = append(header.Masks, m.Column+" with "+m.How())
 	}
 	journal, err := g.config.Journal.Begin(header)
 	if err != nil {
@@ -128,6 +128,13 @@ func (s *Session) Credential(ctx context.Context) (credential.Secret, error) {
 // Limits are those of the review as it is now.
 func (s *Session) Limits() reviews.Limits { return s.grant.Load().review.Document.Spec.Limits }
 
+// Unreadable tells operators which masks make relations of the connection
+// unreadable, as the target is now; none when all is well.
+func (s *Session) Unreadable(problems []string) {
+	c := s.Connection()
+	s.gateway.unreadable(c.Name, c.Digest, problems)
+}
+
 // Event records something about the session that is not a command.
 func (s *Session) Event(kind, text string) error { return s.journal.Event(kind, text) }
 
@@ -145,6 +152,7 @@ type Understood struct {
 	Recorded string // the statement as it may be recorded: secrets digested
 	Sent     string // the rewritten statement likewise; "" when it goes out unchanged
 	Payload  any    // the engine's own; never changed after this
+	Lookups  int    // values of masked columns that rows are looked up by
 }
 
 // Classifier understands a statement. It must be a pure function of the
@@ -288,6 +296,11 @@ func (s *Session) admit(p *Plan) (*state, policies.Decision) {
 	decision := p.decision
 	if p.state != current || p.review != gr.review.SHA256 || current.release.Policy.TimeDependent() {
 		decision = s.decide(current, gr, p.Command, p.effects)
+	}
+	if decision.Verdict == policies.Allow && p.Lookups > 0 {
+		if limit := lookupLimit(gr.review.Document.Spec.Limits); !s.gateway.takeLookups(gr.review.Name, int64(p.Lookups), limit, now) {
+			decision = policies.Decision{Rule: "lookup_limit", Reason: fmt.Sprintf("the review allows %d values of masked columns to be looked up in an hour", limit)}
+		}
 	}
 	if decision.Verdict == policies.Allow {
 		s.remember(p)

@@ -204,7 +204,7 @@ func (l *loader) rulesFor(s subject) ([]rule, error) {
 		}
 	}
 	var rules []rule
-	unmask := s.review == nil || len(s.review.Spec.Unmask) == 0
+	unmask := s.review == nil || !s.review.Unmasks()
 	for i, r := range l.tree.Config.Spec.Approvals {
 		if r.Match.matches(s) {
 			rules = append(rules, rule{fmt.Sprintf("approvals[%d]", i), r.Threshold, r.Groups, r.OneOf, r.Mode == "forge", r.Bots, r.Auto})
@@ -215,8 +215,12 @@ func (l *loader) rulesFor(s subject) ([]rule, error) {
 	case len(rules) == 0 && s.kind != KindCatalog:
 		return nil, Problems{problemf(s.source.Path, "add a rule for it to spec.approvals of "+ConfigPath, "no approval rule matches this %s, so nobody can approve it", s.kind)}
 	case !unmask:
-		at := Position{File: s.source.Path, Line: s.source.Lines["unmask"]}
-		return nil, Problems{{Position: at, Message: "no approval rule is for reviews that unmask a column, so nobody can approve this", Fix: "add a rule with match: {unmask: true} to spec.approvals of " + ConfigPath + ", or delete unmask"}}
+		what, line := "unmask", s.source.Lines["unmask"]
+		if len(s.review.Spec.Unmask) == 0 {
+			what, line = "lookup", s.source.Lines["mask"]
+		}
+		at := Position{File: s.source.Path, Line: line}
+		return nil, Problems{{Position: at, Message: "no approval rule is for reviews that unmask a column or let rows be looked up by one, so nobody can approve this", Fix: "add a rule with match: {unmask: true} to spec.approvals of " + ConfigPath + ", or delete " + what}}
 	}
 	return rules, nil
 }
@@ -239,7 +243,7 @@ func (m ApprovalMatch) matches(s subject) bool {
 		len(m.Paths) > 0 && !isOneOf(m.Paths, s.source.Path),
 		len(m.Risks) > 0 && !slices.ContainsFunc(s.risks, func(risk string) bool { return slices.Contains(m.Risks, risk) }),
 		len(m.Verbs) > 0 && (s.review == nil || !s.review.usesAny(m.Verbs)),
-		m.Unmask && (s.review == nil || len(s.review.Spec.Unmask) == 0):
+		m.Unmask && (s.review == nil || !s.review.Unmasks()):
 		return false
 	}
 	return true

@@ -483,8 +483,8 @@ func (l *loader) crossReview(r *Review) Problems {
 			}
 		}
 		for i, m := range r.Spec.Mask {
-			if with, already := masked[m.Column]; already {
-				c.line(fmt.Sprintf("mask[%d]", i), fmt.Sprintf("the connection already masks %s with %s", m.Column, with), "delete it here; a review only adds masks")
+			if with, already := masked[m.Column]; already && !(m.Lookup && m.With == with) {
+				c.line(fmt.Sprintf("mask[%d]", i), fmt.Sprintf("the connection already masks %s with %s", m.Column, with), "delete it here, a review only adds masks; or say the same mask with lookup: true")
 			}
 		}
 	}

@@ -424,6 +424,11 @@ func (c *checker) connection(s *ConnectionSpec) {
 		c.oneOf("spec.risk", "risk", s.Risk, Risks)
 	}
 	c.masks(s.Mask)
+	if f := s.HashFunction; f != "" && !objectForm.MatchString(f) {
+		c.at("spec.hashFunction", quote(f)+" is not a function", "write schema.name, such as sallyport.hash")
+	} else if f != "" && slices.Contains(s.Functions, f) {
+		c.at("spec.hashFunction", f+" is also listed under functions: statements could hash guesses with it", "take it out of functions")
+	}
 	seen := make(map[string]bool)
 	for i, f := range s.Functions {
 		at := fmt.Sprintf("spec.functions[%d]", i)
@@ -507,7 +512,12 @@ func (c *checker) masks(masks []Mask) {
 			c.missing(at+".with", "write one of "+strings.Join(MaskFunctions, ", "))
 			continue
 		}
-		c.oneOf(at+".with", "mask", m.With, MaskFunctions)
+		if !maskForm.MatchString(m.With) {
+			c.at(at+".with", fmt.Sprintf("mask %s does not exist", quote(m.With)), strictyaml.Suggest(m.With, MaskFunctions))
+		}
+		if field := at + ".lookup"; !m.Lookup && c.lines.Has(field) {
+			c.at(field, "lookup: false means nothing: without it no row is found by a masked value", "delete it")
+		}
 	}
 }
 
@@ -534,7 +544,7 @@ func (c *checker) review(s *ReviewSpec) {
 	}
 	c.masks(s.Mask)
 	c.unmask(s)
-	for name, n := range map[string]int64{"rows": s.Limits.Rows, "bytes": s.Limits.Bytes, "sessions": s.Limits.Sessions} {
+	for name, n := range map[string]int64{"rows": s.Limits.Rows, "bytes": s.Limits.Bytes, "sessions": s.Limits.Sessions, "lookups": s.Limits.Lookups} {
 		if field := "spec.limits." + name; n < 0 || n == 0 && c.lines.Has(field) {
 			c.at(field, name+" has to be at least 1", "delete it when there is no limit")
 		}

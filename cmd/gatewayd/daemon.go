@@ -150,7 +150,7 @@ func newGateway(c *Config, key *gatewayKey, journal *record.Journal, audit *audi
 	}
 	return gatewayd.New(gatewayd.Config{
 		Name: c.Name, Fingerprint: key.fingerprint, Journal: journal, Credentials: credentials,
-		Summaries: audit.keep, RequestCommand: requestCommand, Log: log,
+		Summaries: audit.keep, RequestCommand: requestCommand, CheckMasks: postgres.CheckMasks, Log: log,
 	})
 }
 

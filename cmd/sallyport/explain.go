@@ -186,7 +186,7 @@ func (e *explanation) print(out io.Writer) {
 		fmt.Fprintf(out, "effect     %s %s%s\n", effect.Verb, effect.Object, columns)
 	}
 	for _, m := range e.Masks {
-		fmt.Fprintf(out, "mask       %s with %s\n", m.Column, m.With)
+		fmt.Fprintf(out, "mask       %s with %s\n", m.Column, m.How())
 	}
 	if e.Rewritten != "" {
 		fmt.Fprintf(out, "sent as    %s\n", clean(e.Rewritten))

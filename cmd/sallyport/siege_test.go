@@ -445,13 +445,15 @@ func playForge(t *testing.T) *playedForge {
 	mux.HandleFunc("GET /api/v1/repos/acme/access/activities/feeds", func(w http.ResponseWriter, _ *http.Request) {
 		all := []any{}
 		for number, p := range f.pulls {
-			for i, who := range p.pushers {
-				content := "pushed"
-				if i == 0 {
-					content = "" // the branch was made
-				}
+			entry := func(who int64, content string) {
 				all = append([]any{map[string]any{"op_type": "commit_repo", "ref_name": fmt.Sprintf("refs/heads/pr-%d", number), "content": content,
 					"act_user": account(who), "created": time.Now().Add(-time.Hour)}}, all...)
+			}
+			for i, who := range p.pushers {
+				if i == 0 {
+					entry(who, "") // the branch was made
+				}
+				entry(who, fmt.Sprintf(`{"HeadCommit":{"Sha1":%q}}`, p.head))
 			}
 		}
 		_ = json.NewEncoder(w).Encode(all)

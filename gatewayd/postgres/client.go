@@ -204,7 +204,7 @@ func (v *server) understand(g *sqlguard.Guard, text string, scope sqlguard.Scope
 			v.shapes.Add(key, shape)
 		}
 	}
-	u := gatewayd.Understood{Command: st.Command, Recorded: st.Recorded, Payload: &st}
+	u := gatewayd.Understood{Command: st.Command, Recorded: st.Recorded, Payload: &st, Lookups: st.Lookups}
 	if st.Rewritten != text {
 		u.Sent = st.RecordedRewritten
 	}

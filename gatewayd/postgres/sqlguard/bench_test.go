@@ -37,7 +37,7 @@ func BenchmarkGuard(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	g, err := New(catalog, Options{Masks: []Mask{{"app.customers.email", "email"}}})
+	g, err := New(catalog, Options{Masks: []Mask{{Column: "app.customers.email", With: "email"}}})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -25,7 +25,7 @@ func fuzzCatalog(f *testing.F) ([]byte, *Catalog) {
 // reference to a masked relation is left in it but inside its own mask.
 func FuzzUnderstand(f *testing.F) {
 	_, catalog := fuzzCatalog(f)
-	guard, err := New(catalog, Options{Masks: []Mask{{"app.customers.email", "email"}, {"app.customers.ssn", "last4"}}})
+	guard, err := New(catalog, Options{Masks: []Mask{{Column: "app.customers.email", With: "email"}, {Column: "app.customers.ssn", With: "last4"}}})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func FuzzCatalog(f *testing.F) {
 		if err != nil || again.Fingerprint() != c.Fingerprint() {
 			t.Fatalf("the canonical form is not canonical: %v", err)
 		}
-		guard, err := New(c, Options{Masks: []Mask{{"app.customers.email", "email"}}})
+		guard, err := New(c, Options{Masks: []Mask{{Column: "app.customers.email", With: "email"}}})
 		if err != nil {
 			return
 		}

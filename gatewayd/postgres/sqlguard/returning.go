@@ -1,6 +1,7 @@
 package sqlguard
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -156,8 +157,8 @@ func (u *use) byPosition(row, column string) string {
 		list[i] = fmt.Sprintf("c%d", i+1)
 		if col.Name == column {
 			expr = list[i]
-			if mask := u.masked.masks[column]; mask != "" {
-				expr = mask
+			if u.isMasked(column) {
+				expr = cmp.Or(u.masked.masks[column], "null") // a relation that lacks a mask is not written to
 			}
 		}
 	}
