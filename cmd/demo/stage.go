@@ -32,6 +32,7 @@ type demo struct {
 	work   string // a temporary folder; everything is in it
 	psql   *peers.Tool
 	server *peers.PostgresServer
+	host   *peers.SSHServer
 
 	// The people. bob reviews; alice answers for etl; etl is a program, an "agent", that only has its own key.
 	bob, alice, etl *person
@@ -40,6 +41,7 @@ type demo struct {
 	remote    string // the bare repository that stands for the forge
 	trustRoot string // sha256:…, as init printed it
 	listen    string // where clients reach the gateway
+	listenSSH string // and where those of ssh do
 	secret    string // the target's password, which only gatewayd may know
 	daemons   []daemon
 	session   string // the session that was cut
@@ -76,7 +78,7 @@ var inTheClear = []string{"ada@", "grace@", "edsger@", "078-05-", "219-09-", "45
 func (d *demo) setStage() error {
 	fmt.Fprintln(d.out, d.bold("Setting the stage"))
 	for _, part := range []func() error{
-		d.makeFolder, d.build, d.findPeople, d.startTarget, d.makeAccessRepo, d.describeConnection, d.startDaemons,
+		d.makeFolder, d.build, d.findPeople, d.startTarget, d.startHost, d.makeAccessRepo, d.describeConnection, d.describeHost, d.startDaemons,
 	} {
 		if err := part(); err != nil {
 			return err
@@ -240,9 +242,10 @@ state: state
 recordings: {dir: recordings}
 audit: {repository: %s, every: 1s}
 postgres: {listen: "%s"}
+ssh: {listen: "%s"}
 admin: {listen: "127.0.0.1:0"}
-credentials: ["file:%s"]
-`, d.trustRoot, d.remote, d.listen, d.path("keys", "shop.password"))
+credentials: ["file:%s", "file:%s"]
+`, d.trustRoot, d.remote, d.listen, d.listenSSH, d.path("keys", "shop.password"), d.path("keys", "web-1"))
 	if err := os.WriteFile(d.path("gatewayd.yaml"), []byte(config), 0o600); err != nil {
 		return err
 	}
@@ -342,6 +345,9 @@ func (d *demo) close() {
 	}
 	if d.server != nil {
 		problems = append(problems, d.server.Stop())
+	}
+	if d.host != nil {
+		problems = append(problems, d.host.Stop())
 	}
 	if d.work != "" {
 		problems = append(problems, os.RemoveAll(d.work))
