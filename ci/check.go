@@ -191,7 +191,8 @@ func (o Options) masks(r *Report, t *reviews.Tree, named func(path string) bool)
 		connection := t.Connections[review.Spec.Connection]
 		classifier, known := o.Classifiers[connection.Spec.Protocol]
 		switch {
-		case len(review.Spec.Mask) == 0 || !known || !named(review.Source.Path):
+		case !known || !named(review.Source.Path) || len(review.Masks(connection)) == 0:
+		case connection.Catalog == nil && len(review.Spec.Mask) == 0: // reported with the connection
 		case connection.Catalog == nil:
 			r.problems(RuleMask, Error, uncharted(review.Source, review.Spec.Connection))
 		default:

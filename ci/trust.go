@@ -106,13 +106,17 @@ func (c *comparison) root(next *reviews.Tree) {
 			fmt.Sprintf("version %d does not follow %d, which is merged", now.Spec.Version, old.Spec.Version),
 			fmt.Sprintf("write version: %d, and have it signed anew", old.Spec.Version+1)))
 	}
-	revoked := make(map[string]bool)
+	revoked := make(map[string]reviews.Revocation)
 	for _, r := range now.Spec.Revoked {
-		revoked[revokedText(r)] = true
+		revoked[revokedText(r)] = r
 	}
 	for _, r := range old.Spec.Revoked {
-		if !revoked[revokedText(r)] {
+		next, still := revoked[revokedText(r)]
+		switch {
+		case !still:
 			c.report.problems(RuleTrust, Error, at(now.Source, "revoked", revokedText(r)+" would not be revoked any more", "put it back; a revoked key stays revoked"))
+		case next.At.After(r.At): // the zero time is mode all, before every other
+			c.report.problems(RuleTrust, Error, at(now.Source, "revoked", revokedText(r)+" would be revoked for less than it is", "put its mode and time back; approvals that are void stay void"))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.touched)) {

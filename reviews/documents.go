@@ -120,7 +120,7 @@ type ApprovalMatch struct {
 }
 
 type Freshness struct {
-	ValidFor Duration `yaml:"validFor" json:"validFor"` // default 24h
+	ValidFor Duration `yaml:"validFor" json:"validFor"` // default 24h, at most 720h
 }
 
 type Audit struct {

@@ -19,6 +19,9 @@ import (
 
 const day = 24 * time.Hour
 
+// maxValidFor bounds how long a frozen sync can keep grants alive.
+const maxValidFor = 30 * day
+
 // oneOf checks a word against the list of known ones.
 func (c *checker) oneOf(path, what, value string, known []string) {
 	if !slices.Contains(known, value) {
@@ -66,6 +69,9 @@ func (c *checker) config(s *ConfigSpec) {
 			c.at(at, quote(name)+" is not the name of a policy file", "write the name without its folder, such as freeze.rego")
 		}
 		c.unique(at, "policy", name, policies)
+	}
+	if s.Freshness.ValidFor.Std() > maxValidFor {
+		c.at("spec.freshness.validFor", fmt.Sprintf("a release may be used for at most %s without a newer one", Duration(maxValidFor)), "write less: who keeps sync from the repository keeps every grant for that long")
 	}
 	names := make(map[string]bool)
 	for i, g := range s.Gateways {

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sallyport-dev/sallyport/ci"
@@ -146,6 +148,38 @@ func maskProblems(catalog *sqlguard.Catalog, connection *reviews.Connection, rev
 		if line, own := lines[p.Column]; own {
 			at := reviews.Position{File: source.Path, Line: line}
 			problems = append(problems, reviews.Problem{Position: at, Message: p.Error(), Fix: "name a column of the catalog that this mask fits, or pull the catalog anew"})
+		}
+	}
+	if review != nil {
+		problems = append(problems, hashedAndWritten(connection, review)...)
+	}
+	return problems
+}
+
+// hashedAndWritten are the rules of a review that let columns be written whose
+// hashes it shows: the gateway refuses such writes, since guesses could be compared.
+func hashedAndWritten(connection *reviews.Connection, review *reviews.Review) (problems reviews.Problems) {
+	for _, m := range review.Masks(connection) {
+		if m.With != "hash" {
+			continue
+		}
+		at := strings.LastIndex(m.Column, ".")
+		relation, column := m.Column[:at], m.Column[at+1:]
+		for _, list := range []struct {
+			field string
+			rules []reviews.Rule
+		}{{"allow", review.Spec.Allow}, {"hold", review.Spec.Hold}} {
+			for i, r := range list.rules {
+				writes := slices.Contains(r.Verbs, "insert") || slices.Contains(r.Verbs, "update")
+				on := slices.ContainsFunc(r.On, func(on string) bool { return names(on, relation) })
+				if writes && on && (len(r.Columns) == 0 || slices.Contains(r.Columns, column)) {
+					problems = append(problems, reviews.Problem{
+						Position: reviews.Position{File: review.Source.Path, Line: review.Source.Lines[fmt.Sprintf("%s[%d]", list.field, i)]},
+						Message:  fmt.Sprintf("mask %s: %s may write this column, which is masked with hash: hashes of guesses could be compared with those of others", m.Column, review.Spec.Subject),
+						Fix:      "list the other columns with columns: in this rule, or mask the column with redact",
+					})
+				}
+			}
 		}
 	}
 	return problems
