@@ -61,7 +61,7 @@ type Mirror struct {
 	patience struct{ poll, bundle time.Duration } // 0: pollTimeout, bundleTimeout
 
 	mu    sync.Mutex
-	whole map[string]bool // bundles of the copy that were looked at; guarded by mu
+	whole map[string]bool // bundles of the copy that were looked at; guarded by mu while bundles are fetched
 }
 
 // Start opens the copy as it lies, after a restart. It is verified like any
@@ -343,6 +343,7 @@ func (m *Mirror) tidy(ctx context.Context) {
 	for name := range have {
 		if sum := bundleIn(name); sum != "" && !keep[sum] {
 			_ = m.dir().Remove(ctx, name)
+			delete(m.whole, sum)
 		}
 	}
 }

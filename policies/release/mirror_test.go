@@ -205,6 +205,22 @@ func (f *follower) starts(sequence int64) *follower {
 	return f
 }
 
+// A bundle that was dropped and is named again is fetched again.
+func TestMirrorGoesBackToAnOlderBundle(t *testing.T) {
+	s := serve(t)
+	f := s.follower(t)
+	path := "connections/orders-db.yaml"
+	document := string(s.files[path].Data)
+	for i, risk := range []string{"high", "low", "high"} {
+		s.write(path, reviews.KindConnection, strings.Replace(document, "risk: high", "risk: "+risk, 1))
+		if err := release.Publish(s.dir, s.build(int64(i+1)), s.keys["release"]); err != nil {
+			t.Fatal(err)
+		}
+		f.want(int64(i + 1))
+	}
+	f.copied(3)
+}
+
 func TestMirrorAsksWhatChanged(t *testing.T) {
 	s := serve(t)
 	s.publishNext(1)
