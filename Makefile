@@ -21,7 +21,7 @@ test: compiler ## find or fetch PostgreSQL and psql, then run all tests
 .PHONY: test-forge
 test-forge: compiler ## build a real Gitea once (5 minutes of processor time, then cached), and run the tests that talk to it
 	$(GO) run ./internal/peers/prepare gitea
-	$(GO) test -vet=off -tags forge -timeout 10m -run 'Gitea' ./internal/peers ./reviews/forge ./policies/syncer
+	$(GO) test -vet=off -tags forge -timeout 10m -run 'Gitea' ./internal/peers ./reviews/forge ./policies/syncer ./cmd/demo
 
 .PHONY: demo
 demo: compiler ## play the whole story on real parts; ARGS=--keep leaves it running, ARGS=--json ends with figures

@@ -535,6 +535,7 @@ func TestHostileChangesAreRefused(t *testing.T) {
 				t.Errorf("not refused by rule %s: %v", x.rule, r.Findings)
 			}
 			for _, f := range r.Findings {
+				t.Logf("%s: %s", f.Rule, f) // go test -v reads like what a requester sees
 				if f.File == "" || f.Message == "" || f.Fix == "" {
 					t.Errorf("without a place or a next step: %+v", f)
 				}

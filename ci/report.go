@@ -95,9 +95,11 @@ type Report struct {
 	Findings []Finding         `json:"findings"`
 	Changes  []Effect          `json:"changes,omitempty"` // what a change does, document by document
 	Pending  []reviews.Pending `json:"pending"`           // what still lacks approvals
-	Passed   int               `json:"passed"`            // examples and tests
-	Failed   int               `json:"failed"`
-	Outcomes []Outcome         `json:"outcomes,omitempty"`
+	// Automatic are the changed reviews that an auto_approve rule of the base approves.
+	Automatic []string  `json:"automatic,omitempty"`
+	Passed    int       `json:"passed"` // examples and tests
+	Failed    int       `json:"failed"`
+	Outcomes  []Outcome `json:"outcomes,omitempty"`
 }
 
 // Count is how many findings have that severity.

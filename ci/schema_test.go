@@ -50,7 +50,7 @@ var said = map[string]map[string]any{
 	"Rule.verbs":                {"minItems": 1},
 	"Rule.verbs[]":              {"enum": reviews.PostgresVerbs},
 	"Rule.columns":              {"minItems": 1},
-	"Mask.with":                 {"enum": reviews.MaskFunctions},
+	"Mask.with":                 {"pattern": reviews.MaskPattern},
 	"Limits.rows":               {"minimum": 1},
 	"Example.expect":            {"enum": reviews.Expectations},
 	"ConnectionSpec.protocol":   {"enum": []string{"postgres"}},

@@ -115,7 +115,7 @@ func (l *loader) attested(s subject) (*sighted, error) {
 	if b == nil || err != nil {
 		return nil, err
 	}
-	return l.statement(s, b, l.opt.seen(b))
+	return l.statement(s, b, l.seen(b))
 }
 
 func (l *loader) statement(s subject, b []byte, seen time.Time) (*sighted, error) {

@@ -19,6 +19,7 @@ var (
 	identifier   = `[A-Za-z_][A-Za-z0-9_$]{0,62}`
 	relationForm = regexp.MustCompile(`^` + identifier + `\.(?:\*|` + identifier + `)$`)
 	objectForm   = regexp.MustCompile(`^` + identifier + `\.` + identifier + `$`)
+	maskForm     = regexp.MustCompile(MaskPattern)
 	columnForm   = regexp.MustCompile(`^` + identifier + `\.` + identifier + `\.` + identifier + `$`)
 	nameForm     = regexp.MustCompile(`^` + identifier + `$`)
 )

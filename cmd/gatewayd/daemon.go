@@ -150,15 +150,15 @@ func newGateway(c *Config, key *gatewayKey, journal *record.Journal, audit *audi
 	}
 	return gatewayd.New(gatewayd.Config{
 		Name: c.Name, Fingerprint: key.fingerprint, Journal: journal, Credentials: credentials,
-		Summaries: audit.keep, RequestCommand: requestCommand, Log: log,
+		Summaries: audit.keep, RequestCommand: requestCommand, CheckMasks: postgres.CheckMasks, Log: log,
 	})
 }
 
 // requestCommand is what a client without a review is told to run or to open.
-func requestCommand(repository, principal, connection string) string {
-	text := fmt.Sprintf(`ask for access with: sallyport request %s --as %s --repo %s --reason "why"`, connection, principal, repository)
+func requestCommand(settings reviews.ConfigSpec, principal, connection string) string {
+	text := gatewayd.RequestCommand(settings, principal, connection)
 	branch := reviews.RequestBranch(reviews.RequestedName(connection, principal))
-	if link := gitrepo.PullRequestURL(repository, "main", branch); link != "" {
+	if link := gitrepo.PullRequestURL(settings.Repository, settings.Branch, branch); link != "" && settings.Forge.Kind == "" {
 		text += " and then open " + link
 	}
 	return text

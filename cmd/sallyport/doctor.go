@@ -281,7 +281,7 @@ func (o *doctorOptions) documents(ctx context.Context, d *diagnosis, repo *acces
 		d.add(levelFail, "documents", err.Error(), "fetch the remote")
 		return nil
 	}
-	tree, err := reviews.Load(merged.files, reviews.LoadOptions{Now: time.Now()})
+	tree, err := reviews.Load(merged.files, merged.options(reviews.RequireApprovals))
 	switch {
 	case err != nil:
 		d.add(levelFail, "documents", fmt.Sprintf("nothing of %s can be granted: %v", merged.ref, err), "sallyport check --require-approved --ref "+merged.ref)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sallyport-dev/sallyport/ci"
+	"github.com/sallyport-dev/sallyport/gatewayd/postgres"
 	"github.com/sallyport-dev/sallyport/gatewayd/postgres/sqlguard"
 	"github.com/sallyport-dev/sallyport/policies"
 	"github.com/sallyport-dev/sallyport/reviews"
@@ -25,24 +26,20 @@ func newGuard(connection *reviews.Connection, review *reviews.Review) (*sqlguard
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", reviews.CatalogPath(name), err)
 	}
-	guard, err := sqlguard.New(catalog, sqlguard.Options{Masks: masksOf(connection, review), Functions: connection.Spec.Functions})
+	guard, err := sqlguard.New(catalog, guardOptions(connection, review))
 	if err != nil {
 		return nil, fmt.Errorf("connection %s: %w", name, err)
 	}
 	return guard, nil
 }
 
-// masksOf are those of a session under the review, or the connection's alone.
-func masksOf(connection *reviews.Connection, review *reviews.Review) []sqlguard.Mask {
+// guardOptions are those of a session under the review, or of the connection alone.
+func guardOptions(connection *reviews.Connection, review *reviews.Review) sqlguard.Options {
 	list := connection.Spec.Mask
 	if review != nil {
 		list = review.Masks(connection)
 	}
-	var masks []sqlguard.Mask
-	for _, m := range list {
-		masks = append(masks, sqlguard.Mask{Column: m.Column, With: m.With})
-	}
-	return masks
+	return postgres.GuardOptions(connection, list)
 }
 
 // scopeOf is the scope of a session that has just begun: the server's default
@@ -145,7 +142,7 @@ func maskProblems(catalog *sqlguard.Catalog, connection *reviews.Connection, rev
 		lines[m.Column] = source.Lines[fmt.Sprintf("mask[%d]", i)]
 	}
 	var problems reviews.Problems
-	for _, p := range sqlguard.CheckMasks(catalog, masksOf(connection, review)) {
+	for _, p := range sqlguard.CheckMasks(catalog, guardOptions(connection, review)) {
 		if line, own := lines[p.Column]; own {
 			at := reviews.Position{File: source.Path, Line: line}
 			problems = append(problems, reviews.Problem{Position: at, Message: p.Error(), Fix: "name a column of the catalog that this mask fits, or pull the catalog anew"})

@@ -11,6 +11,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/sallyport-dev/sallyport/ci"
 	"github.com/sallyport-dev/sallyport/reviews"
 )
 
@@ -48,6 +49,7 @@ type proposals struct {
 	before *reviews.Tree
 	cache  *reviews.Cache
 	now    time.Time
+	auto   func(*reviews.Review, *reviews.Connection) string // the merged policies' automatic approvals
 }
 
 func openProposals(ctx context.Context, repo *accessRepo, now time.Time) (*proposals, error) {
@@ -55,13 +57,13 @@ func openProposals(ctx context.Context, repo *accessRepo, now time.Time) (*propo
 	if err != nil {
 		return nil, err
 	}
-	s := &proposals{repo: repo, merged: merged, files: fstest.MapFS{}, cache: reviews.NewCache(), now: now}
+	s := &proposals{repo: repo, merged: merged, files: fstest.MapFS{}, cache: reviews.NewCache(), now: now, auto: ci.AutoApproval(ctx, merged.files)}
 	for path, f := range merged.files.(*treeFS).files {
 		if !strings.HasPrefix(path, "reviews/") {
 			s.files[path] = f
 		}
 	}
-	s.before, err = reviews.Load(merged.files, reviews.LoadOptions{Now: now, Cache: s.cache})
+	s.before, err = reviews.Load(merged.files, reviews.LoadOptions{Now: now, Cache: s.cache, AutoApprove: s.auto})
 	if s.before == nil || s.before.Root == nil {
 		return nil, fmt.Errorf("the access repo at %s is not usable: %w", merged.ref, err)
 	}
@@ -350,7 +352,7 @@ func overlay(files fstest.MapFS, path string, f *fstest.MapFile) {
 // load keeps what lacks approvals, and lists it. The error of a tree that grants
 // nothing is in its problems.
 func (s *proposals) load(files fstest.MapFS) *reviews.Tree {
-	tree, _ := reviews.Load(newTreeFS(files), reviews.LoadOptions{Now: s.now, Approvals: reviews.ReportApprovals, Cache: s.cache})
+	tree, _ := reviews.Load(newTreeFS(files), reviews.LoadOptions{Now: s.now, Approvals: reviews.ReportApprovals, Cache: s.cache, AutoApprove: s.auto})
 	return tree
 }
 

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -108,7 +107,7 @@ func (o *signOptions) run(ctx context.Context, g *globals, args []string, out io
 // treeAt is the tree at that commit, for looking at it. It is there as long as
 // the trust root can be read, also when that lacks signatures, so that it can be signed.
 func treeAt(s *snapshot) (*reviews.Tree, error) {
-	tree, err := reviews.Load(s.files, reviews.LoadOptions{Now: time.Now(), Approvals: reviews.ReportApprovals})
+	tree, err := reviews.Load(s.files, s.options(reviews.ReportApprovals))
 	if tree == nil || tree.Root == nil {
 		return nil, fmt.Errorf("the access repo at %s is not usable: %w", s.ref, err)
 	}

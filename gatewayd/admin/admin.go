@@ -1,5 +1,5 @@
 // Package admin is what operators and their monitoring ask gatewayd: /healthz
-// (the process answers), /readyz (a login could succeed now), /status (JSON,
+// (the process answers), /readyz (a login could succeed now; and which masks make relations unreadable), /status (JSON,
 // what `gatewayd status` prints) and /metrics (Prometheus). It only reads; there
 // is nothing here that changes the gateway. It shows names of principals,
 // connections and reviews, never a statement and never a secret.
@@ -66,6 +66,11 @@ func Handler(source Source) http.Handler {
 			return
 		}
 		fmt.Fprintln(w, "ready")
+		for _, c := range source().Unreadable {
+			for _, p := range c.Problems {
+				fmt.Fprintf(w, "unreadable: connection %s: %s\n", c.Connection, p)
+			}
+		}
 	})
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")

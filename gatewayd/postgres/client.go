@@ -190,7 +190,7 @@ func (s *session) plan(text string) (*gatewayd.Plan, *sqlguard.Statement, error)
 // understand is the classifier of this engine.
 func understand(g *sqlguard.Guard, text string, scope sqlguard.Scope) gatewayd.Understood {
 	st := g.Understand(text, scope)
-	u := gatewayd.Understood{Command: st.Command, Recorded: st.Recorded, Payload: &st}
+	u := gatewayd.Understood{Command: st.Command, Recorded: st.Recorded, Payload: &st, Lookups: st.Lookups}
 	if st.Rewritten != text {
 		u.Sent = st.RecordedRewritten
 	}

@@ -224,13 +224,16 @@ func (v *server) dial(core *gatewayd.Session, settings map[string]string) (*back
 	if err != nil {
 		return nil, &LoginError{doc.Metadata.Name, "the gateway cannot read its credential", err}
 	}
-	back, err := login(core.Context(), doc, secret, settings)
+	if hashes(doc, core.Masks()) { // as a startup parameter, which DISCARD and RESET leave
+		settings[sqlguard.HashKeySetting] = rand128() + rand128()
+	}
+	back, err := login(core.Context(), doc, secret, settings, core.Masks())
 	if err != nil {
 		return nil, err
 	}
-	if back.warning != "" && len(core.Masks()) > 0 {
-		v.options.Log.Warn("masks can be read around with the target's own means", "connection", doc.Metadata.Name, "why", back.warning)
-		if err := core.Event("warning", back.warning); err != nil {
+	if back.warning != "" {
+		v.options.Log.Warn("the target role can do more than a gateway needs", "connection", doc.Metadata.Name, "why", "the target role "+back.warning)
+		if err := core.Event("warning", "the target role "+back.warning); err != nil {
 			back.conn.Close()
 			return nil, &LoginError{doc.Metadata.Name, "the session cannot be recorded", err}
 		}

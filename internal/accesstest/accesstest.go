@@ -178,6 +178,15 @@ func (r *Repo) Release(sequence int64) *release.Release {
 // Publish loads, builds, signs and publishes the repo, and returns the folder.
 func (r *Repo) Publish(sequence int64) string {
 	r.t.Helper()
+	if err := r.PublishTo(release.Folder(r.dir), sequence); err != nil {
+		r.t.Fatal(err)
+	}
+	return r.dir
+}
+
+// PublishTo loads, builds, signs and publishes the repo to a target, which may fail.
+func (r *Repo) PublishTo(to release.Target, sequence int64) error {
+	r.t.Helper()
 	tree, err := reviews.Load(r.Files, reviews.LoadOptions{Now: r.Now})
 	if err != nil {
 		r.t.Fatal(err)
@@ -192,8 +201,5 @@ func (r *Repo) Publish(sequence int64) string {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	if err := release.Publish(r.dir, built, Signer("release")); err != nil {
-		r.t.Fatal(err)
-	}
-	return r.dir
+	return release.PublishTo(r.t.Context(), to, built, Signer("release"))
 }

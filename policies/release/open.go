@@ -44,6 +44,11 @@ type Opener struct {
 	// release key, or runs sync, can withhold and delay but not grant. Opens that
 	// are given the same release as before must not overlap then.
 	Full bool
+	// MaxExtension is how far beyond its ValidUntil the trust root's members may
+	// extend a release. 0: DefaultMaxExtension, below 0: not at all.
+	MaxExtension time.Duration
+
+	mirror *Mirror // fetches what is not in Dir, nil without one
 }
 
 // Open reads and verifies the release that dir holds.
@@ -67,6 +72,9 @@ func (o Opener) open(ctx context.Context, before *Release, now time.Time) (*Rele
 		return nil, err
 	}
 	r := &Release{Envelope: envelope, Digest: digest(s.Payload)}
+	if err := o.fetch(ctx, envelope.Bundles[PolicyBundle]); err != nil {
+		return nil, bundleError(PolicyBundle, err)
+	}
 	members, err := o.readBundle(envelope, PolicyBundle, policyRoots())
 	if err != nil {
 		return nil, err
@@ -77,9 +85,12 @@ func (o Opener) open(ctx context.Context, before *Release, now time.Time) (*Rele
 	if err := verify(s, r.Root, now); err != nil {
 		return nil, fmt.Errorf("%s: %w", EnvelopeFile, err)
 	}
-	o.extend(r, now)
+	o.extend(ctx, r, now)
 	if err := o.checkEnvelope(envelope, r, now); err != nil {
 		return nil, fmt.Errorf("%s: %w", EnvelopeFile, err)
+	}
+	if err := o.fetch(ctx, slices.Collect(maps.Values(envelope.Bundles))...); err != nil {
+		return nil, err
 	}
 	if before != nil && before.Root.Source.SHA256 != r.Root.Source.SHA256 {
 		before = nil
@@ -147,13 +158,25 @@ func readCapped(name string, limit int64) ([]byte, error) {
 	return b, nil
 }
 
+// fetch has a mirror get what is missing of these bundles.
+func (o Opener) fetch(ctx context.Context, sums ...string) error {
+	if o.mirror == nil {
+		return nil
+	}
+	return o.mirror.fetch(ctx, sums)
+}
+
 // readBundle returns the members of the bundle that the envelope names.
 func (o Opener) readBundle(e Envelope, name string, roots []string) (map[string][]byte, error) {
 	sum, ok := e.Bundles[name]
 	if !ok || !isDigest(sum) {
 		return nil, fmt.Errorf("%s: it names no bundle %q", EnvelopeFile, name)
 	}
-	b, err := readCapped(filepath.Join(o.Dir, bundlesFolder, sum+bundleSuffix), MaxBundle)
+	dir := Folder(o.Dir)
+	if o.mirror != nil {
+		dir = o.mirror.dir()
+	}
+	b, err := readCapped(dir.path(bundleFile(sum)), MaxBundle)
 	if err != nil {
 		return nil, bundleError(name, err)
 	}

@@ -21,9 +21,22 @@ import (
 	"github.com/sallyport-dev/sallyport/reviews/gitrepo"
 )
 
-// attestEvery is how often sync asks the forge again about pull requests that
-// it could not attest.
-const attestEvery = 5 * time.Second
+// attestSoon and attestEvery are how soon sync asks the forge again about pull
+// requests that it could not attest: first at once, because a forge tells some
+// things only a little after the merge, then ever more seldom.
+const (
+	attestSoon  = 500 * time.Millisecond
+	attestEvery = 5 * time.Second
+)
+
+// askAgain is when the forge is to be asked again.
+func (s *Syncer) askAgain() time.Time {
+	wait := max(attestEvery, s.every)
+	if s.asks < 16 { // beyond, it would overflow
+		wait = min(attestSoon<<s.asks, wait)
+	}
+	return s.asked.Add(wait)
+}
 
 // Attester lets sync take approvals in pull requests for approvals. The forge
 // is the one that the config in force names.
@@ -367,7 +380,7 @@ func (s *Syncer) statement(ctx context.Context, p *forge.PullRequest, path, sum 
 		return nil, nil, err
 	}
 	if !by.PushersKnown {
-		return nil, nil, errors.New("the forge does not tell everybody who pushed to it, as for a fork, so nobody can be told apart from its authors: have the documents signed")
+		return nil, nil, errors.New("the forge does not tell (yet) everybody who pushed to it, and of a fork never does, so nobody can be told apart from its authors: wait a minute, or have the documents signed")
 	}
 	words, err := s.forge.Reviews(ctx, p.Number)
 	if err != nil {

@@ -17,7 +17,7 @@ func catalog(server string) string {
 // catalogIn is the catalog that the release carries, "" for none.
 func (h *harness) catalogIn() string {
 	h.t.Helper()
-	full, err := release.Opener{Dir: h.opt.OutDir, Trust: release.Trust{RootDigest: h.a.pin}, Full: true}.Open(h.t.Context(), nil, h.now)
+	full, err := release.Opener{Dir: h.out, Trust: release.Trust{RootDigest: h.a.pin}, Full: true}.Open(h.t.Context(), nil, h.now)
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -9,10 +9,13 @@ import (
 	"io/fs"
 	"maps"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sallyport-dev/sallyport/policies"
 	"github.com/sallyport-dev/sallyport/policies/release"
@@ -73,6 +76,7 @@ func (f *fold) step(ctx context.Context, c *gitrepo.Commit) error {
 	case f.state.Broken == "" && f.state.Good != "":
 		f.state.Good = c.ID
 	}
+	f.parseAhead(tree, touched)
 	for _, doc := range slices.Sorted(maps.Keys(touched)) {
 		f.document(c, tree, doc, together && touched[doc])
 	}
@@ -99,6 +103,26 @@ func sortOut(changes []gitrepo.Change) (touched map[string]bool, base bool) {
 		}
 	}
 	return touched, base
+}
+
+// parseAhead parses the touched reviews that head still holds, on all cores.
+func (f *fold) parseAhead(tree *gitrepo.Tree, touched map[string]bool) {
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for doc := range touched {
+		if unnumbered(doc) || !same(tree, f.head, doc) {
+			continue
+		}
+		b, err := tree.ReadFile(doc)
+		if err != nil {
+			continue // whoever looks at it says why
+		}
+		group.Go(func() error {
+			_, _ = f.parsed.Review(doc, b)
+			return nil
+		})
+	}
+	_ = group.Wait()
 }
 
 // unnumbered documents have no sequence that orders their versions.

@@ -81,29 +81,22 @@ func sequenceOf(name string) int64 {
 	return n
 }
 
-// keep puts the release that lies in a folder among the waiting ones unless
-// it, or a later one, was kept before. It returns the sequence kept last.
-func (l *releaseLog) keep(outDir string, last int64) (int64, error) {
+// keep puts a published release among the waiting ones unless it, or a later one,
+// was kept before. It returns the sequence kept last.
+func (l *releaseLog) keep(signed []byte, last int64) (int64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.audit == nil {
 		return last, nil
 	}
-	b, err := os.ReadFile(filepath.Join(outDir, release.EnvelopeFile))
-	if isMissing(err) {
-		return last, nil
-	}
-	if err != nil {
-		return last, err
-	}
-	sequence := sequenceIn(b)
+	sequence := sequenceIn(signed)
 	if sequence <= last {
 		return last, nil
 	}
 	if err := os.MkdirAll(l.dir, 0o700); err != nil {
 		return last, err
 	}
-	if err := writeDurably(filepath.Join(l.dir, strconv.FormatInt(sequence, 10)+".json"), b); err != nil {
+	if err := writeDurably(filepath.Join(l.dir, strconv.FormatInt(sequence, 10)+".json"), signed); err != nil {
 		return last, err
 	}
 	l.waiting++

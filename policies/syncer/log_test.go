@@ -90,14 +90,14 @@ func TestLostStateIsLearnedFromTheLog(t *testing.T) {
 	}
 	if log := a.logged(h.opt.Audit.Remote); len(log) != 2 {
 		t.Fatalf("log %v", log)
-	} else if b, err := os.ReadFile(filepath.Join(h.opt.OutDir, release.EnvelopeFile)); err != nil || strings.TrimSpace(string(b)) != log["2.json"] {
+	} else if b, err := os.ReadFile(filepath.Join(h.out, release.EnvelopeFile)); err != nil || strings.TrimSpace(string(b)) != log["2.json"] {
 		t.Errorf("the log holds something else than what was published: %v", err)
 	}
 	h.now = ends.Add(time.Hour)
 	a.write(reviewPath("late"), review("late", 1, "app.items"))
 	a.sign(reviewPath("late"), "user:carol")
 	a.commit("carol approves too late, and git has a date before")
-	h.lose(h.opt.StateDir, h.opt.OutDir)
+	h.lose(h.opt.StateDir, h.out)
 	r := h.expect("etl#1 report#1", "late.yaml")
 	if r.Sequence != 3 {
 		t.Errorf("sequence %d: it has to go on after the log", r.Sequence)
@@ -107,7 +107,7 @@ func TestLostStateIsLearnedFromTheLog(t *testing.T) {
 	}
 	// Once more, from the log alone.
 	h.flush()
-	h.lose(h.opt.StateDir, h.opt.OutDir)
+	h.lose(h.opt.StateDir, h.out)
 	h.expect("etl#1 report#1", "late.yaml")
 }
 

@@ -18,16 +18,18 @@ type analysis struct {
 	temp     map[string]bool
 	prepared map[string]PreparedEffects
 
-	ctes    []map[string]bool // innermost last
-	facts   *facts            // of the top-level statement at hand
-	edits   []edit
-	effects effectSet
-	refusal *policies.Refusal
-	parts   []Part
-	secret  []token // ranges whose literals are digested
-	params  map[int]bool
-	scrub   bool
-	masked  bool
+	ctes     []map[string]bool // innermost last
+	facts    *facts            // of the top-level statement at hand
+	edits    []edit
+	effects  effectSet
+	refusal  *policies.Refusal
+	parts    []Part
+	secret   []token // ranges whose literals are digested
+	params   map[int]bool
+	scrub    bool
+	masked   bool
+	lookedUp int             // values that are looked up
+	sought   map[string]bool // those that are literals, which the guard writes into sub-selects
 	// onlyCall says that the statement is SELECT of one function call and nothing else.
 	onlyCall bool
 	// kept are the places where a masked relation stays a relation: what is
@@ -60,6 +62,7 @@ type facts struct {
 	secret         bool              // its literals are digested whatever they meet
 	derived        map[[2]string]int // alias and column of sub-selects in FROM
 	ambiguous      [][2]string       // qualifier and field that may be a function
+	lookups        int               // values that are looked up
 	verbs          []policies.Effect // effects that no relation reference carries
 }
 
@@ -75,6 +78,7 @@ type use struct {
 	only       bool
 	sample     string          // TABLESAMPLE …, when it moves into the sub-select
 	system     []string        // system columns that the sub-select shows
+	filter     []string        // conditions on raw values, which the sub-select has
 	reached    map[string]bool // the columns that the sub-select shows, nil for all
 	read       bool            // false for the target of a write, until something of it is read
 	rowRead    bool            // everything of it is read
@@ -105,7 +109,7 @@ func newAnalysis(g *Guard, text string, scope Scope) *analysis {
 	a := &analysis{
 		g: g, text: text, path: scope.SearchPath,
 		temp: make(map[string]bool, len(scope.Temp)), prepared: make(map[string]PreparedEffects, len(scope.Prepared)),
-		params: make(map[int]bool), kept: make(map[int]bool), bare: make(map[int]bool),
+		params: make(map[int]bool), sought: make(map[string]bool), kept: make(map[int]bool), bare: make(map[int]bool),
 	}
 	for _, t := range scope.Temp {
 		a.temp[t.Name] = true
@@ -171,7 +175,8 @@ func (a *analysis) settle() {
 		f.part.ScrubErrors = true
 	}
 	if p := f.part.Prepared; p != nil && f.part.Kind == KindPrepare {
-		p.Effects, p.ScrubErrors, p.Masked, p.Sensitive = effects, f.part.ScrubErrors, touches, sensitive
+		p.Effects, p.ScrubErrors, p.Masked, p.Sensitive, p.Lookups = effects, f.part.ScrubErrors, touches, sensitive, f.lookups
+		f.lookups = 0
 		a.prepared[f.part.Name] = *p
 		effects = nil // decided when it is executed
 	}
@@ -180,6 +185,7 @@ func (a *analysis) settle() {
 	}
 	a.scrub = a.scrub || f.part.ScrubErrors
 	a.masked = a.masked || touches
+	a.lookedUp += f.lookups
 	if f.part.Temp != nil {
 		a.temp[f.part.Temp.Name] = true
 	}
@@ -283,7 +289,7 @@ func (a *analysis) finish(tree *pg.ParseResult) Statement {
 	st := Statement{
 		Command:     policies.Command{Protocol: "postgres", Statement: a.text, Effects: a.effects},
 		Parts:       a.parts,
-		ScrubErrors: a.scrub, Masked: a.masked, input: a.text,
+		ScrubErrors: a.scrub, Masked: a.masked, Lookups: a.lookedUp, input: a.text,
 	}
 	if len(tree.Stmts) == 0 {
 		st.Parts = []Part{{Kind: KindEmpty}}
@@ -330,7 +336,7 @@ func (a *analysis) record(st *Statement) {
 	shifted := shift(a.secret, st.edits)
 	generated := generatedRanges(st.edits)
 	st.RecordedRewritten = a.g.digestLiterals(st.Rewritten, func(t token) bool {
-		return within(shifted, t.start) && !within(generated, t.start)
+		return within(shifted, t.start) && (!within(generated, t.start) || a.sought[literalValue(st.Rewritten[t.start:t.end])])
 	})
 }
 

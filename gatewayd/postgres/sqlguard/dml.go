@@ -48,10 +48,32 @@ func columnsOf(list []*pg.Node) []string {
 }
 
 func (a *analysis) writes(u *use, verb string, columns []string) {
+	if name := u.hashedFrom(columns); name != "" {
+		a.refuse("masked_hash", "column %s of %s is masked with hash: who could write values there could find out by their hashes what others are; name columns that are not, or have it masked with redact",
+			name, u.rel.qualified())
+	}
 	for _, c := range columns {
 		a.facts.written[c] = true
 	}
 	u.verbs = append(u.verbs, policies.Effect{Verb: verb, Object: u.object, Columns: columns})
+}
+
+// hashedFrom is a column among those to be written whose value a hash would show, "" for none.
+func (u *use) hashedFrom(columns []string) string {
+	if u.masked == nil || u.rel == nil {
+		return ""
+	}
+	for _, col := range u.rel.Columns {
+		if u.masked.with[col.Name] != "hash" {
+			continue
+		}
+		for _, name := range columns {
+			if name == col.Name || slices.Contains(col.From, name) {
+				return name
+			}
+		}
+	}
+	return ""
 }
 
 // allColumns are the columns that an INSERT without a list fills; nil when unknown.

@@ -369,8 +369,8 @@ func foldIdent(s string) string {
 // callNotify is NOTIFY with another spelling.
 func (a *analysis) callNotify(n *pg.FuncCall) {
 	if len(n.Args) == 2 && plainCall(n) {
-		if channel, ok := stringArgument(n.Args[0]); ok {
-			a.facts.verbs = append(a.facts.verbs, policies.Effect{Verb: "notify", Object: channel})
+		if _, ok := stringArgument(n.Args[0]); ok {
+			a.facts.verbs = append(a.facts.verbs, policies.Effect{Verb: "notify"})
 			return
 		}
 	}

@@ -25,7 +25,7 @@ func newMirror(t *testing.T, w *world) *world {
 		var set []string
 		for _, col := range r.rel.Columns {
 			if with := r.with[col.Name]; with != "" && col.Generated == "" {
-				expr, err := maskExpression(w.catalog, col, with, quoteIdent(col.Name))
+				expr, err := w.guard.masker.expression(col, with, quoteIdent(col.Name))
 				if err != nil {
 					t.Fatal(err)
 				}

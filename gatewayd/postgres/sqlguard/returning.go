@@ -74,7 +74,7 @@ func (a *analysis) returnColumn(u *use, ref *pg.ColumnRef, named bool) {
 
 // maskOf is the mask of a column of the target whose value is raw.
 func (a *analysis) maskOf(u *use, column, raw string) (string, bool) {
-	expr, err := maskExpression(a.g.catalog, *u.rel.Column(column), u.masked.with[column], raw)
+	expr, err := a.g.masker.expression(*u.rel.Column(column), u.masked.with[column], raw)
 	if err != nil {
 		a.refuseMaskedRead(u, column)
 		return "", false
