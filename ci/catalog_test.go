@@ -1,6 +1,7 @@
 package ci
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -62,6 +63,30 @@ func TestCatalogRules(t *testing.T) {
 	}
 	if !slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Rule == RuleApproval && f.File == at }) {
 		t.Errorf("Check accepts the catalog: %+v", r.Findings)
+	}
+}
+
+// What changes is told of the file that changes.
+func TestCatalogChangesAreToldApart(t *testing.T) {
+	at := reviews.CatalogPath("orders-db")
+	for name, tt := range map[string]struct {
+		bend func(a *access)
+		want []Effect
+	}{
+		"changed":  {func(a *access) { a.write(at, a.read(at)+"\n") }, []Effect{{Path: at, Kind: reviews.KindCatalog, Action: "changed"}}},
+		"approved": {func(a *access) { a.sign(at, "user:dan", "user:bob") }, []Effect{{Path: at, Kind: reviews.KindCatalog, Action: "approvals"}}},
+		"deleted":  {func(a *access) { a.unsign(at); delete(a.files, at) }, []Effect{{Path: at, Kind: reviews.KindCatalog, Action: "deleted"}}},
+		"only the connection": {func(a *access) { a.sign(ordersPath, "user:bob", "user:carol") },
+			[]Effect{{Path: ordersPath, Kind: reviews.KindConnection, Action: "approvals"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			base := ruledCatalogs(t)
+			a := base.fork(t)
+			tt.bend(a)
+			if got := a.compare(base, false).Changes; !reflect.DeepEqual(got, tt.want) {
+				t.Errorf("have %+v, want %+v", got, tt.want)
+			}
+		})
 	}
 }
 

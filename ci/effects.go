@@ -21,17 +21,27 @@ type Effect struct {
 
 // effects says what the change does, document by document.
 func (c *comparison) effects() {
-	for _, doc := range slices.Sorted(maps.Keys(c.touched)) {
+	list := slices.Collect(maps.Keys(c.touched))
+	for doc := range c.touched { // a catalog is judged with its connection, and told apart
+		if name, is := strings.CutSuffix(doc, ".yaml"); is && reviews.KindOf(doc) == reviews.KindConnection {
+			list = append(list, name+".catalog.json")
+		}
+	}
+	slices.Sort(list)
+	for _, doc := range list {
 		before, _ := fs.ReadFile(c.Base, doc)
 		now, _ := fs.ReadFile(c.Head, doc)
 		e := Effect{Path: doc, Kind: reviews.KindOf(doc), Action: "changed"}
 		switch {
-		case c.added[doc]:
+		case c.added[doc], e.Kind == reviews.KindCatalog && before == nil && now != nil:
 			e.Action = "added"
-		case c.deleted[doc]:
+		case c.deleted[doc], e.Kind == reviews.KindCatalog && before != nil && now == nil:
 			e.Action = "deleted"
-		case string(before) == string(now):
+		case string(before) != string(now):
+		case slices.ContainsFunc(c.Paths, func(p string) bool { return p == doc || strings.HasPrefix(p, doc+".sigs") }):
 			e.Action = "approvals"
+		default:
+			continue // something else of the same name changes
 		}
 		if e.Action != "approvals" {
 			e.Says = says(doc, before, now)

@@ -15,7 +15,7 @@ type Pending struct {
 	SHA256 string `json:"sha256"` // of the document
 	Needs  []Need `json:"needs"`  // what is not met yet
 	// Awaiting says that only approvals of its pull request may be missing, which
-	// sync has not attested yet.
+	// sync has not attested yet. What it has attested is not enough by itself.
 	Awaiting bool `json:"awaiting,omitempty"`
 	// Ignored says which signatures are there and why they do not count.
 	Ignored []string `json:"ignored,omitempty"`
@@ -109,7 +109,7 @@ func (l *loader) approve(s subject) error {
 		return nil
 	}
 	if awaiting || l.opt.Approvals == ReportApprovals {
-		l.tree.Pending = append(l.tree.Pending, Pending{Path: s.source.Path, Kind: s.kind, SHA256: s.source.SHA256, Needs: needs, Awaiting: awaiting, Ignored: texts(ignored)})
+		l.tree.Pending = append(l.tree.Pending, Pending{Path: s.source.Path, Kind: s.kind, SHA256: s.source.SHA256, Needs: needs, Awaiting: awaiting && s.source.Attestation == nil, Ignored: texts(ignored)})
 	}
 	switch {
 	case l.opt.Approvals == ReportApprovals:

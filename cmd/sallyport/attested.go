@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/sallyport-dev/sallyport/ci"
-	"github.com/sallyport-dev/sallyport/policies/release"
 	"github.com/sallyport-dev/sallyport/reviews"
 )
 
@@ -91,48 +90,4 @@ func (t attestedTree) Stat(name string) (fs.FileInfo, error) { return fs.Stat(t.
 func (t attestedTree) ReadFile(name string) ([]byte, error)  { return fs.ReadFile(t.of(name), name) }
 func (t attestedTree) ReadDir(name string) ([]fs.DirEntry, error) {
 	return fs.ReadDir(t.of(name), name)
-}
-
-// loggedSightings are when sync first saw the merged commits and attestations, as its log
-// of releases has it: what release keys of their time signed about this branch.
-func (r *accessRepo) loggedSightings(ctx context.Context, merged *snapshot, tree *reviews.Tree) ([]release.Taken, error) {
-	source, head, err := r.auditCommit(ctx, tree.Config.Spec.Audit, tree.Config.Spec.Repository)
-	if err != nil || head == "" {
-		return nil, err
-	}
-	files, err := source.files(ctx, head, logFolder)
-	if err != nil || len(files) == 0 {
-		return nil, err
-	}
-	trust, err := r.trustHistory(ctx, merged, tree.Root, nil)
-	if err != nil {
-		return nil, err
-	}
-	t := &auditTrail{}
-	for _, f := range files {
-		_ = t.logged(trust, tree.Config.Spec.Branch, f.Data) // others may put anything there
-	}
-	return t.taken, nil
-}
-
-// firstSeen is when sync first saw each commit of a first-parent line, newest first,
-// as far as it is known.
-func firstSeen(ids []string, taken []release.Taken) map[string]time.Time {
-	reached := make(map[string]time.Time)
-	for _, t := range taken {
-		if known, is := reached[t.Commit]; t.Commit != "" && (!is || t.At.Before(known)) {
-			reached[t.Commit] = t.At
-		}
-	}
-	seen := make(map[string]time.Time)
-	var at time.Time
-	for _, id := range ids {
-		if t, is := reached[id]; is && (at.IsZero() || t.Before(at)) {
-			at = t
-		}
-		if !at.IsZero() {
-			seen[id] = at
-		}
-	}
-	return seen
 }

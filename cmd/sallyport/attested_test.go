@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -48,10 +49,15 @@ func approvedInForge(t *testing.T) *evidence {
 // attestation says that account 12, which is bob's, approved the review.
 func (e *evidence) attestation(key ssh.Signer) (path string, b []byte) {
 	e.Helper()
+	return e.attestationOf(key, 11, 12)
+}
+
+func (e *evidence) attestationOf(key ssh.Signer, author, approver int64) (path string, b []byte) {
+	e.Helper()
 	sum := e.access.Digest(evidenceReview)
 	b, err := reviews.Attest(reviews.ForgeApproval{
 		Repo: accesstest.RepoID, Forge: "gitea", Repository: "acme/access", PullRequest: 7, Base: "main", Head: "c0ffee",
-		Contributors: []int64{11}, Approvals: []reviews.AccountApproval{{ID: 12, Commit: "c0ffee", At: time.Now().UTC().Truncate(time.Second)}}, AttestedAt: time.Now().UTC().Truncate(time.Second),
+		Contributors: []int64{author}, Approvals: []reviews.AccountApproval{{ID: approver, Commit: "c0ffee", At: time.Now().UTC().Truncate(time.Second)}}, AttestedAt: time.Now().UTC().Truncate(time.Second),
 	}, []reviews.Content{{Name: reviews.PathOf(reviews.KindReview, evidenceReview), Digest: reviews.ContentDigest{SHA256: sum}}}, key)
 	e.must(err)
 	return reviews.AttestationPath(sum), b
@@ -89,26 +95,30 @@ func TestCheckHearsAttestations(t *testing.T) {
 		name   string
 		attest func(e *evidence)
 		want   bool
+		error  bool // and not only a warning that sync may attest it yet
 	}{
-		{"nobody", func(*evidence) {}, false},
-		{"the attester", func(e *evidence) { e.audit(e.attestation(accesstest.Signer("attester"))) }, true},
-		{"a stranger", func(e *evidence) { e.audit(e.attestation(accesstest.Signer("mallory"))) }, false},
-		{"the release key", func(e *evidence) { e.audit(e.attestation(accesstest.Signer("release"))) }, false},
+		{"nobody", func(*evidence) {}, false, false},
+		{"the attester, for one who wrote it", func(e *evidence) { e.audit(e.attestationOf(accesstest.Signer("attester"), 12, 12)) }, false, true},
+		{"the attester", func(e *evidence) { e.audit(e.attestation(accesstest.Signer("attester"))) }, true, false},
+		{"a stranger", func(e *evidence) { e.audit(e.attestation(accesstest.Signer("mallory"))) }, false, false},
+		{"the release key", func(e *evidence) { e.audit(e.attestation(accesstest.Signer("release"))) }, false, false},
 		{"junk", func(e *evidence) {
 			path, _ := e.attestation(accesstest.Signer("attester"))
 			e.audit(path, []byte("junk"))
-		}, false},
+		}, false, false},
 		{"a stranger, on the branch itself", func(e *evidence) {
 			path, b := e.attestation(accesstest.Signer("mallory"))
 			e.must(os.MkdirAll(filepath.Join(e.dir, "approvals"), 0o755))
 			e.must(os.WriteFile(filepath.Join(e.dir, path), b, 0o600))
-		}, false},
+		}, false, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			e := approvedInForge(t)
 			tt.attest(e)
 			for _, args := range [][]string{nil, {"--ref", "main"}} {
-				if r := e.check(append([]string{"--require-approved"}, args...)...); r.OK != tt.want {
+				r := e.check(append([]string{"--require-approved"}, args...)...)
+				lacks := slices.ContainsFunc(r.Findings, func(f ci.Finding) bool { return f.Rule == ci.RuleApproval && strings.Contains(f.File, evidenceReview) })
+				if lacks == tt.want || r.OK == tt.error {
 					t.Errorf("%v: ok %v: %v", args, r.OK, r.Findings)
 				}
 			}
