@@ -38,6 +38,10 @@ demo: compiler ## play the whole story on real parts; ARGS=--keep leaves it runn
 bench: compiler ## measure what the documentation promises
 	$(GO) test -vet=off -run '^$$' -bench . -benchmem -timeout 30m ./...
 
+.PHONY: bench-sync
+bench-sync: compiler ## the way from a merge to a gateway, beside stock opa and git; ARGS="-reviews 100000" for other sizes
+	$(GO) run ./internal/benchsync $(ARGS)
+
 .PHONY: race
 race: compiler ## run all tests under the race detector
 	$(GO) test -vet=off -race -timeout 30m ./...
@@ -61,4 +65,4 @@ clean: ## remove bin/
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

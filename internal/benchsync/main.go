@@ -138,7 +138,7 @@ func (b *bench) ours(ctx context.Context, r *repo) error {
 		gateways[kind] = g
 	}
 	for i := range 3 {
-		if err := r.change(ctx, 1+i*b.changed, b.changed, 2); err != nil {
+		if err := r.change(ctx, b.changed, 1+i); err != nil {
 			return err
 		}
 		if err := b.steps(sync, "sync", "round", fmt.Sprintf("%d changed", b.changed)); err != nil {
@@ -154,7 +154,7 @@ func (b *bench) ours(ctx context.Context, r *repo) error {
 		g.stop()
 	}
 	sync.stop()
-	if err := r.change(ctx, 1, b.changed, 3); err != nil {
+	if err := r.change(ctx, b.changed, 4); err != nil {
 		return err
 	}
 	if sync, err = b.process(ctx, "sync", b.dir); err != nil {

@@ -25,21 +25,23 @@ type repo struct {
 	dir         string
 	git         *peers.Tool
 	now         time.Time
+	each        int // reviews of one connection
 	connections int
 	commits     int
 }
 
-// makeRepo imports size reviews, batch of them to a commit, spread evenly over the connections.
+// makeRepo imports size reviews, connection by connection, batch of them to a commit.
 func makeRepo(ctx context.Context, dir string, size, connections, batch int) (*repo, error) {
 	git, err := peers.Git(filepath.Dir(dir))
 	if err != nil {
 		return nil, err
 	}
-	r := &repo{dir: dir, git: git, now: time.Now().UTC().Truncate(time.Second), connections: connections}
+	r := &repo{dir: dir, git: git, now: time.Now().UTC().Truncate(time.Second), each: (size + connections - 1) / connections, connections: connections}
 	if out, err := git.Run(ctx, "", "init", "--quiet", "--bare", dir); err != nil {
 		return nil, errors.Join(err, errors.New(out))
 	}
-	err = r.commit(ctx, func(c *commit) {
+	return r, r.commit(ctx, func(c *commit) {
+		c.begin()
 		c.file(".gitattributes", []byte("* -text\n"))
 		for name, doc := range foundation() {
 			c.document(name, doc)
@@ -48,22 +50,23 @@ func makeRepo(ctx context.Context, dir string, size, connections, batch int) (*r
 			name := connectionName(i)
 			c.document(reviews.PathOf(reviews.KindConnection, name), document("Connection", name, connectionSpec))
 		}
-	})
-	for from := 0; from < size && err == nil; from += batch {
-		err = r.commit(ctx, func(c *commit) {
-			for i := from; i < min(from+batch, size); i++ {
-				c.document(r.review(i, 1))
+		for i := range size {
+			if i%batch == 0 {
+				c.begin()
 			}
-		})
-	}
-	return r, err
+			c.document(r.review(i, 1))
+		}
+	})
 }
 
-// change gives the reviews from one on a new sequence, all in one commit.
-func (r *repo) change(ctx context.Context, from, count, sequence int) error {
+// change gives count reviews a new sequence, all in one commit and, as far as there
+// are as many, each of another connection.
+func (r *repo) change(ctx context.Context, count, round int) error {
 	return r.commit(ctx, func(c *commit) {
-		for i := from; i < from+count; i++ {
-			c.document(r.review(i, sequence))
+		c.begin()
+		for i := range count {
+			at := i%r.connections*r.each + 1 + i/r.connections
+			c.document(r.review(at, 1+round))
 		}
 	})
 }
@@ -119,7 +122,7 @@ func document(kind, name, spec string) []byte {
 }
 
 func (r *repo) reviewName(i int) string {
-	return fmt.Sprintf("%s/etl-%06d", connectionName(i%r.connections), i)
+	return fmt.Sprintf("%s/etl-%06d", connectionName(i/r.each), i)
 }
 
 func (r *repo) review(i, sequence int) (path string, doc []byte) {
@@ -136,14 +139,26 @@ func (r *repo) review(i, sequence int) (path string, doc []byte) {
   limits: {session: 30m, rows: 100000}
   validity: {notBefore: %q, expires: %q}
   justification: {ticket: OPS-%d, reason: nightly order export}
-`, sequence, subject, connectionName(i%r.connections), table, table, stamp(-24*time.Hour), stamp(60*24*time.Hour), i))
+`, sequence, subject, connectionName(i/r.each), table, table, stamp(-24*time.Hour), stamp(60*24*time.Hour), i))
 }
 
-// commit is one on its way into git fast-import.
+// commit is what goes into git fast-import: one commit after the other.
 type commit struct {
+	r   *repo
 	w   *bufio.Writer
 	bob ssh.Signer
+	on  bool // the branch is known to this run
 	err error
+}
+
+// begin ends the commit before.
+func (c *commit) begin() {
+	c.r.commits++
+	fmt.Fprintf(c.w, "commit refs/heads/main\ncommitter bench <bench@example.com> %d +0000\ndata 1\nx\n", c.r.now.Unix()+int64(c.r.commits))
+	if c.r.commits > 1 && !c.on {
+		fmt.Fprint(c.w, "from refs/heads/main^0\n")
+	}
+	c.on = true
 }
 
 func (c *commit) file(name string, b []byte) {
@@ -170,12 +185,7 @@ func (r *repo) commit(ctx context.Context, fill func(*commit)) error {
 	if err := run.Start(); err != nil {
 		return err
 	}
-	c := &commit{w: bufio.NewWriter(in), bob: accesstest.Signer("user:bob")}
-	r.commits++
-	fmt.Fprintf(c.w, "commit refs/heads/main\ncommitter bench <bench@example.com> %d +0000\ndata 1\nx\n", r.now.Unix()+int64(r.commits))
-	if r.commits > 1 {
-		fmt.Fprint(c.w, "from refs/heads/main^0\n")
-	}
+	c := &commit{r: r, w: bufio.NewWriter(in), bob: accesstest.Signer("user:bob")}
 	fill(c)
 	if err := errors.Join(c.err, c.w.Flush(), in.Close(), run.Wait()); err != nil {
 		return fmt.Errorf("git fast-import: %w: %s", err, problems.String())

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -41,8 +42,7 @@ type Opener struct {
 	Trust     Trust
 	HighWater *HighWater // nil only for tools that enforce nothing
 	// Full also verifies every approval in the release, so that whoever holds a
-	// release key, or runs sync, can withhold and delay but not grant. Opens that
-	// are given the same release as before must not overlap then.
+	// release key, or runs sync, can withhold and delay but not grant.
 	Full bool
 	// MaxExtension is how far beyond its ValidUntil the trust root's members may
 	// extend a release. 0: DefaultMaxExtension.
@@ -71,7 +71,10 @@ func (o Opener) open(ctx context.Context, before *Release, now time.Time) (*Rele
 	if err != nil {
 		return nil, err
 	}
-	r := &Release{Envelope: envelope, Digest: digest(s.Payload)}
+	r := &Release{Envelope: envelope, Digest: digest(s.Payload), workers: runtime.GOMAXPROCS(0)}
+	if before != nil && r.workers > 1 {
+		r.workers-- // sessions go on meanwhile
+	}
 	if err := o.fetch(ctx, envelope.Bundles[PolicyBundle]); err != nil {
 		return nil, bundleError(PolicyBundle, err)
 	}

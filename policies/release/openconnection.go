@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -121,12 +120,12 @@ func (c *Connection) checkDocuments(file connectionFile) error {
 	return nil
 }
 
-// readReviews parses the reviews on all processors; ones that known holds unchanged are taken over.
+// readReviews parses the reviews; ones that known holds unchanged are taken over.
 func (c *Connection) readReviews(ctx context.Context, r *Release, file connectionFile, signatures map[string]map[string][]byte, known *Connection) error {
 	names := slices.Sorted(maps.Keys(file.reviews))
 	list := make([]*Review, len(names))
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(runtime.GOMAXPROCS(0))
+	group.SetLimit(r.workers)
 	for i, name := range names {
 		group.Go(func() (err error) {
 			if err := ctx.Err(); err != nil {

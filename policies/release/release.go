@@ -87,6 +87,7 @@ type Release struct {
 
 	documents documents      // of the policy bundle
 	seen      sightings      // of the policy bundle
+	workers   int            // goroutines that read it
 	verified  *verified      // nil unless the Opener verifies fully
 	parsed    *reviews.Cache // reviews, from their reading to their full verification
 }

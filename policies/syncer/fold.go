@@ -195,7 +195,7 @@ func (f *fold) checkBase(ctx context.Context, good, tree *gitrepo.Tree) (*review
 	if err := f.replayed(good, tree); err != nil {
 		return nil, err
 	}
-	t, err := f.load(view{config: tree, policies: tree, docs: tree, keep: none})
+	t, err := f.load(view{config: tree, policies: tree, docs: tree, keep: none, noReviews: true})
 	if err != nil {
 		return nil, err
 	}
@@ -209,7 +209,7 @@ func (f *fold) checkBase(ctx context.Context, good, tree *gitrepo.Tree) (*review
 		return t, nil
 	}
 	// Policies that come with a new config need the approvals of the old one, too.
-	_, err = f.load(view{config: good, policies: tree, docs: tree, gone: good, keep: none})
+	_, err = f.load(view{config: good, policies: tree, docs: tree, gone: good, keep: none, noReviews: true})
 	return t, err
 }
 
@@ -388,7 +388,7 @@ func (f *fold) accept(tree *gitrepo.Tree, commit string) {
 	if f.state.Broken != "" || f.state.Good == "" {
 		return
 	}
-	t, err := f.load(view{config: tree, policies: tree, docs: tree, keep: func(doc, _ string) bool {
+	t, err := f.load(view{config: tree, policies: tree, docs: tree, noReviews: true, keep: func(doc, _ string) bool {
 		return unnumbered(doc) && f.state.Documents[doc].Closed == ""
 	}})
 	if err != nil {

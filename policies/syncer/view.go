@@ -26,6 +26,8 @@ type view struct {
 	// keep decides about a document, and about each of its signatures, whose
 	// path it gets as well. Nil keeps all.
 	keep func(doc, path string) bool
+	// noReviews says that keep lets no review through, so that nobody looks for one.
+	noReviews bool
 	// whole says that keep lets through all signatures of a document or none, and
 	// hidden are the folders in which it holds back a document.
 	whole  bool
@@ -149,7 +151,7 @@ func (v view) ReadDir(name string) ([]fs.DirEntry, error) {
 		return v.merged(name, v.gone, v.policies)
 	}
 	t := v.tree(name)
-	if t == nil {
+	if t == nil || v.noReviews && name == "reviews" {
 		return nil, absent("readdir", name)
 	}
 	list, err := t.ReadDir(name)
