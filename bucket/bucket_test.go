@@ -249,3 +249,22 @@ func TestPublicationThatBreaksOff(t *testing.T) {
 		t.Errorf("the envelope changed although a bundle is missing: %v", err)
 	}
 }
+
+// However a location is written: its parameters never leave, and nothing but https or loopback is spoken to.
+func FuzzParse(f *testing.F) {
+	for _, text := range []string{"s3://b/p?endpoint=https://h&region=eu", "s3://b", "s3://key:secret@b/p", "s3://b/../../x", "s3://b?endpoint=http://127.0.0.1:9000", "s3://b?endpoint=http://h", "s3://b?endpoint=file:///etc", "S3://b", "s3:b", "s3://b?x=%zz"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		l, err := bucket.Parse(text)
+		if err != nil {
+			return
+		}
+		if strings.HasPrefix(l.Prefix, "/") || strings.Contains("/"+l.Prefix+"/", "/../") || l.Bucket == "" {
+			t.Fatalf("%q is %+v", text, l)
+		}
+		if at := strings.ToLower(l.Endpoint); at != "" && !strings.HasPrefix(at, "https://") && !strings.HasPrefix(at, "http://localhost") && !strings.HasPrefix(at, "http://127.") && !strings.HasPrefix(at, "http://[") {
+			t.Fatalf("%q speaks to %q", text, l.Endpoint)
+		}
+	})
+}

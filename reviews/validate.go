@@ -24,9 +24,14 @@ const maxValidFor = 30 * day
 
 // oneOf checks a word against the list of known ones.
 func (c *checker) oneOf(path, what, value string, known []string) {
-	if !slices.Contains(known, value) {
-		c.at(path, fmt.Sprintf("%s %s does not exist", what, quote(value)), strictyaml.Suggest(value, known))
+	if slices.Contains(known, value) {
+		return
 	}
+	fix := strictyaml.Suggest(value, known)
+	if len(known) <= 3 { // "did you mean github" is no answer to who wrote gitlab
+		fix = "write " + strings.Join(known, " or ")
+	}
+	c.at(path, fmt.Sprintf("%s %s does not exist", what, quote(value)), fix)
 }
 
 // unique reports a value that a list already has.
@@ -252,7 +257,7 @@ func (c *checker) forgeIDs(principals []RootPrincipal) {
 			}
 			account := fmt.Sprintf("%s/%d", forge, id)
 			if other, taken := owners[account]; taken {
-				c.at(at, fmt.Sprintf("this account is already that of %s", other), "an account belongs to one principal")
+				c.at(at, fmt.Sprintf("this account is already that of %s", other), "write the account of this person, or delete it: an account belongs to one principal")
 			}
 			owners[account] = p.Name
 		}
@@ -270,7 +275,7 @@ func (c *checker) delegations(s *RootSpec) {
 		for j, other := range s.Delegations[:i] {
 			a, b := strings.TrimSuffix(other.Principals, "*"), strings.TrimSuffix(d.Principals, "*")
 			if strings.HasPrefix(a, b) || strings.HasPrefix(b, a) {
-				c.at(at+".principals", fmt.Sprintf("it overlaps delegations[%d], %s", j, quote(other.Principals)), "one group answers for a name")
+				c.at(at+".principals", fmt.Sprintf("it overlaps delegations[%d], %s", j, quote(other.Principals)), "narrow one of the two: one group answers for a name")
 			}
 		}
 		members, there := s.Groups[d.Group]
@@ -329,7 +334,7 @@ func (c *checker) groups(s *RootSpec, principals map[string]bool) {
 			path := fmt.Sprintf("%s[%d]", at, i)
 			c.unique(path, "member", member, seen)
 			if !principals[member] {
-				c.at(path, fmt.Sprintf("%s is not among spec.principals", quote(member)), "only principals whose keys the trust root holds can approve; add it there")
+				c.at(path, fmt.Sprintf("%s is not among spec.principals", quote(member)), "add it there, or take it out of the group: only principals whose keys the trust root holds can approve")
 			}
 		}
 	}
@@ -420,7 +425,7 @@ func (c *checker) key(path, owner, text string, owners keyOwners) {
 	}
 	digest := KeyDigest(key)
 	if other, taken := owners[digest]; taken {
-		c.at(path, fmt.Sprintf("this key is already a key of %s", other), "a key belongs to one principal and is listed once")
+		c.at(path, fmt.Sprintf("this key is already a key of %s", other), "delete it here, or write another key: a key belongs to one principal and is listed once")
 		return
 	}
 	owners[digest] = owner
@@ -437,7 +442,7 @@ func (c *checker) principal(s *PrincipalSpec) {
 		c.at("spec.owner", "the owner has to be a person", "write user:…")
 	}
 	if len(s.Keys) == 0 {
-		c.missing("spec.keys", "without a key it cannot log in")
+		c.missing("spec.keys", "list the line of its .pub file: without a key it cannot log in")
 	}
 	c.keys("spec.keys", name, s.Keys, make(keyOwners))
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/sallyport-dev/sallyport/internal/accesstest"
-	"github.com/sallyport-dev/sallyport/policies/release"
 	"github.com/sallyport-dev/sallyport/reviews"
 )
 
@@ -242,11 +241,7 @@ func TestValidHistories(t *testing.T) {
 		t.Error("histories are missing")
 	}
 	want := validHistories()[len(validHistories())-1].want
-	s.must(s.sync.Close())
-	s.must(os.RemoveAll(s.options.StateDir))
-	s.must(os.RemoveAll(s.out))
-	s.must(os.Remove(s.mark))
-	s.startSync()
+	s.anotherSync()
 	s.granted(want)
 }
 
@@ -406,11 +401,7 @@ func TestHostileHistories(t *testing.T) {
 			s := newSiege(t)
 			h.play(s)
 			s.says(s.granted(h.want), h.says)
-			s.must(s.sync.Close())
-			dir := t.TempDir()
-			s.options.StateDir, s.out, s.mark = filepath.Join(dir, "state"), filepath.Join(dir, "out"), filepath.Join(dir, "mark")
-			s.options.Out = release.Folder(s.out)
-			s.startSync()
+			s.anotherSync()
 			s.says(s.granted(h.want), h.says)
 		})
 	}

@@ -138,6 +138,16 @@ func (s *siege) startSync() {
 	s.Cleanup(func() { _ = s.sync.Close() })
 }
 
+// anotherSync is one that starts from an empty state, with a gateway that has seen no release.
+func (s *siege) anotherSync() {
+	s.Helper()
+	s.must(s.sync.Close())
+	dir := s.TempDir()
+	s.options.StateDir, s.out, s.mark = filepath.Join(dir, "state"), filepath.Join(dir, "out"), filepath.Join(dir, "mark")
+	s.options.Out = release.Folder(s.out)
+	s.startSync()
+}
+
 func (s *siege) startGateway() {
 	s.Helper()
 	journal, err := record.Open(record.Options{Dir: s.TempDir(), Gateway: "gw1", Now: func() time.Time { return s.now },
