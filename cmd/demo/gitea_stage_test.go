@@ -214,10 +214,10 @@ func (s *stage) logOf(name string) string {
 // with their accounts, and all of it pushed.
 func (s *stage) makeAccessRepo() {
 	s.Helper()
-	database := s.target.NewDatabase(s, strings.NewReplacer("schema app authorization gateway", "schema app", "set role gateway;", "").Replace(schema))
+	database := s.target.NewDatabase(s)
 	role := "gw_" + database
 	s.must(s.target.CreateRole(s.Context(), role, s.secret))
-	s.must(s.target.Exec(s.Context(), database, fmt.Sprintf("grant usage on schema app to %s; grant all on all tables in schema app to %[1]s", role)))
+	s.must(s.target.Exec(s.Context(), database, strings.ReplaceAll(schema, "gateway", role)))
 	s.must(os.WriteFile(s.path("password"), []byte(s.secret+"\n"), 0o600))
 	port, err := freePort()
 	s.must(err)
