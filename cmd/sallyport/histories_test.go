@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sallyport-dev/sallyport/internal/accesstest"
+	"github.com/sallyport-dev/sallyport/policies/release"
 	"github.com/sallyport-dev/sallyport/reviews"
 )
 
@@ -408,7 +409,7 @@ func TestHostileHistories(t *testing.T) {
 			s.must(s.sync.Close())
 			dir := t.TempDir()
 			s.options.StateDir, s.out, s.mark = filepath.Join(dir, "state"), filepath.Join(dir, "out"), filepath.Join(dir, "mark")
-			s.options.OutDir = s.out
+			s.options.Out = release.Folder(s.out)
 			s.startSync()
 			s.says(s.granted(h.want), h.says)
 		})

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/sallyport-dev/sallyport/internal/accesstest"
+	"github.com/sallyport-dev/sallyport/policies/release"
 	"github.com/sallyport-dev/sallyport/reviews"
 )
 
@@ -78,7 +79,7 @@ func (s *siege) freshSync() {
 	s.must(s.sync.Close())
 	dir := s.TempDir()
 	s.options.StateDir, s.out, s.mark = filepath.Join(dir, "state"), filepath.Join(dir, "out"), filepath.Join(dir, "mark")
-	s.options.OutDir = s.out
+	s.options.Out = release.Folder(s.out)
 	s.startSync()
 	s.granted("orders-db/etl#1")
 }

@@ -67,7 +67,7 @@ func (h *harness) listen() *bytes.Buffer {
 	return &logged
 }
 
-func (h *harness) empty() { h.lose(h.opt.StateDir, h.opt.OutDir) }
+func (h *harness) empty() { h.lose(h.opt.StateDir, h.out) }
 
 // A sync on a new host, with a new key and no state, believes what the former
 // one wrote while the trust root listed its key.
