@@ -176,7 +176,7 @@ func newCorpusWorld(t testing.TB, target *peers.PostgresServer) *world {
 		masks = append(masks, fmt.Sprintf("{column: %q, with: %q}", column, with))
 	}
 	return newWorld(t, variant{
-		target: target, schema: lines(t, "world.sql"), masks: "[" + strings.Join(masks, ", ") + "]", functions: "[app.listed]", superuser: true,
+		target: target, schema: lines(t, "world.sql"), masks: "[" + strings.Join(masks, ", ") + "]", functions: "[app.listed]", superuser: true, privileged: true,
 		verbs: strings.Join(everyVerb, ", "), on: `"app.*", "other.*", "public.*", "reports.*"`,
 	})
 }
