@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	gotoken "go/token"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -170,14 +171,18 @@ func TestWhoLooksAtConstants(t *testing.T) {
 		"groupByKeyOf":  true, "groupItem": true, // matters; its place
 		"visit": true, "constant": true, "matters": true, "constantPlace": true,
 	}
-	files, err := parser.ParseDir(gotoken.NewFileSet(), ".", nil, 0)
-	if err != nil {
-		t.Fatal(err)
+	names, err := filepath.Glob("*.go")
+	if err != nil || len(names) < 10 {
+		t.Fatal(names, err)
 	}
 	found := map[string]bool{}
-	for name, file := range files["sqlguard"].Files {
+	for _, name := range names {
 		if strings.HasSuffix(name, "_test.go") {
 			continue
+		}
+		file, err := parser.ParseFile(gotoken.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
 		}
 		for _, d := range file.Decls {
 			f, ok := d.(*ast.FuncDecl)
