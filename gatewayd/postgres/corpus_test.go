@@ -140,6 +140,7 @@ var canaries = func() [][]byte {
 
 // shows says which canary the bytes hold, as they are or with everything between letters left out.
 func shows(seen []byte) string {
+	seen = bytes.ReplaceAll(bytes.ReplaceAll(seen, []byte("D\x00\x00"), nil), []byte("d\x00\x00"), nil) // of rows, which may hold one letter each
 	flat := bytes.Map(func(r rune) rune {
 		if r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' {
 			return r
@@ -367,6 +368,7 @@ func (s *seat) told(text, form string) string {
 			fmt.Fprintf(&all, "A %q\n", f.raw[headerSize+4:])
 		default:
 			body := bytes.ReplaceAll(f.body(), s.domain, []byte{0, 0, 0, 25})
+			body = bytes.TrimPrefix(body, []byte("PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00")) // before the first row, whichever that is
 			fmt.Fprintf(&all, "%c %q\n", f.kind, body)
 		}
 	}
@@ -387,7 +389,7 @@ func sorted(answer string) string {
 // and directly to a server whose masked cells hold their masks: what comes back must be the same bytes.
 func TestEverydayThroughTheGateway(t *testing.T) {
 	t.Parallel()
-	cases := slices.DeleteFunc(append(lines(t, "everyday.sql"), lines(t, "tools.sql")...), func(line string) bool { return strings.Contains(line, "Odd") })
+	cases := slices.DeleteFunc(slices.Concat(lines(t, "everyday.sql"), lines(t, "tools.sql"), lines(t, "newer.sql")), func(line string) bool { return strings.Contains(line, "Odd") })
 	onEach(t, []int{15, 18}, func(t *testing.T, target *peers.PostgresServer) {
 		t.Parallel()
 		w := newCorpusWorld(t, target)
@@ -419,13 +421,30 @@ func (w *world) mirror(t *testing.T) string {
 	}
 	defer conn.Close(context.Background())
 	for _, text := range append(lines(t, "mirror.sql"), "set session_replication_role = origin", "refresh materialized view app.customer_mat",
-		"refresh materialized view app.customer_agg", "refresh materialized view app.ssn_mat", "vacuum full analyze") {
+		"refresh materialized view app.customer_agg", "refresh materialized view app.ssn_mat") {
 		if _, err := conn.Exec(t.Context(), text).ReadAll(); err != nil {
 			t.Fatalf("%s: %v", text, err)
 		}
 	}
-	w.exec("vacuum full analyze")
+	for _, database := range []string{name, w.database} {
+		w.compact(t, database)
+	}
 	return name
+}
+
+// compact puts the rows of every table to its beginning, so that their ctids are
+// the same everywhere. A session that starts anywhere on the server can keep a dead row alive.
+func (w *world) compact(t *testing.T, database string) {
+	t.Helper()
+	for range 50 {
+		if err := w.target.Exec(t.Context(), database, "vacuum full analyze"); err != nil {
+			t.Fatal(err)
+		}
+		if rows, err := w.target.Query(t.Context(), database, "select ctid from app.customers where id = 2"); err == nil && rows[0][0] == "(0,2)" {
+			return
+		}
+	}
+	t.Fatal("a dead row stays")
 }
 
 // sameAnswers compares the answers to one sequence with those that a client gets

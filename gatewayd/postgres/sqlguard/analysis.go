@@ -64,11 +64,12 @@ type facts struct {
 	executesMasked bool // runs a prepared statement that reads a masked relation
 	callsListed    bool
 	writes         bool
-	secret         bool              // its literals are digested whatever they meet
-	derived        map[[2]string]int // alias and column of sub-selects in FROM
-	ambiguous      [][2]string       // qualifier and field that may be a function
-	lookups        int               // values that are looked up
-	verbs          []policies.Effect // effects that no relation reference carries
+	secret         bool                       // its literals are digested whatever they meet
+	derived        map[[2]string]int          // alias and column of sub-selects and WITH queries in FROM
+	withColumns    map[string]map[string]bool // of WITH queries, by name; nil for a name that two have
+	ambiguous      [][2]string                // qualifier and field that may be a function
+	lookups        int                        // values that are looked up
+	verbs          []policies.Effect          // effects that no relation reference carries
 }
 
 // use is one reference to a relation.
@@ -88,6 +89,7 @@ type use struct {
 	read       bool            // false for the target of a write, until something of it is read
 	rowRead    bool            // everything of it is read
 	locked     bool
+	target     bool // of a write
 	qualified  bool // the text names its schema
 	replaced   bool // a read of a masked relation: the whole name becomes a sub-select
 	schema     string
@@ -138,7 +140,7 @@ func (a *analysis) statement(raw *pg.RawStmt) {
 	if raw.StmtLen > 0 {
 		end = int(raw.StmtLocation + raw.StmtLen)
 	}
-	a.facts = &facts{start: int(raw.StmtLocation), end: end, aliases: make(map[string]int), written: make(map[string]bool), writtenOut: make(map[int]bool), derived: make(map[[2]string]int)}
+	a.facts = &facts{start: int(raw.StmtLocation), end: end, aliases: make(map[string]int), written: make(map[string]bool), writtenOut: make(map[int]bool), derived: make(map[[2]string]int), withColumns: make(map[string]map[string]bool)}
 	a.topLevel(inner(raw.Stmt))
 	if a.refusal != nil {
 		return

@@ -16,7 +16,7 @@ func (a *analysis) written(r *pg.RangeVar) *use {
 	if u == nil {
 		return nil
 	}
-	a.facts.writes = true
+	a.facts.writes, u.target = true, true
 	if u.schema == "pg_catalog" || u.schema == "information_schema" {
 		a.refuse("system_catalog", "system catalogs may not be written to")
 		return nil

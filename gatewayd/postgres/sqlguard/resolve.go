@@ -71,6 +71,11 @@ func (a *analysis) withQueries(w *pg.WithClause, body func()) {
 		}
 		children(cte, a.visitBelow)
 		scope[cte.Ctename] = true
+		if _, twice := a.facts.withColumns[cte.Ctename]; twice || len(cte.Aliascolnames) > 0 {
+			a.facts.withColumns[cte.Ctename] = nil
+		} else {
+			a.facts.withColumns[cte.Ctename] = a.columnsOf(cte.Ctequery)
+		}
 	}
 	body()
 	a.ctes = a.ctes[:len(a.ctes)-1]
@@ -245,6 +250,10 @@ func (a *analysis) read(r *pg.RangeVar) *use {
 		a.facts.aliases[aliasOf(r)]++
 		if r.Alias != nil && len(r.Alias.Colnames) > 0 {
 			a.facts.aliasColumns = true
+			return nil
+		}
+		for name := range a.facts.withColumns[r.Relname] {
+			a.facts.derived[[2]string{aliasOf(r), name}]++
 		}
 		return nil
 	}

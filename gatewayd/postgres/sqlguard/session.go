@@ -260,6 +260,10 @@ func (a *analysis) variableSet(n *pg.VariableSetStmt) {
 		part.Name, part.Reset = "all", true
 	case pg.VariableSetKind_VAR_RESET, pg.VariableSetKind_VAR_SET_DEFAULT:
 		part.Reset = true
+		if name == "role" || name == "session_authorization" {
+			a.resetRole(n.Kind)
+			return
+		}
 		if _, known := settableSettings[name]; !known {
 			a.refuseSetting(name)
 		}
@@ -269,10 +273,38 @@ func (a *analysis) variableSet(n *pg.VariableSetStmt) {
 			a.refuse("setting_not_allowed", "the value of %s is not understood; write a constant", name)
 			return
 		}
+		if name == "role" && len(values) == 1 && values[0] == "none" {
+			part.Reset = true
+			a.resetRole(pg.VariableSetKind_VAR_SET_DEFAULT)
+			return
+		}
 		a.setting(name, strings.Join(values, ", "), values, n.IsLocal)
 	default:
 		a.refuseSetting(name)
 	}
+}
+
+// resetRole lets pools of connections put the role back. The role of the login
+// is what a session has all the time, so that it becomes a statement that keeps it:
+// SET SESSION AUTHORIZATION DEFAULT would also leave a role that the login was given.
+func (a *analysis) resetRole(kind pg.VariableSetKind) {
+	text := "reset role"
+	if kind == pg.VariableSetKind_VAR_SET_DEFAULT {
+		text = "set role to default"
+	}
+	l := lexer{s: a.text, at: a.facts.start}
+	var first, last token
+	for {
+		t, more := l.next()
+		if !more || t.start >= a.facts.end {
+			break
+		}
+		if first.end == 0 {
+			first = t
+		}
+		last = t
+	}
+	a.edits = append(a.edits, edit{start: first.start, end: last.end, text: text})
 }
 
 // settingValues are the constants of a SET.

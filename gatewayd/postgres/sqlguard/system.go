@@ -18,6 +18,8 @@ var secretSystemColumns = map[string]map[string]string{
 	"pg_roles":           {"rolconfig": "null::pg_catalog._text"},
 	"pg_user":            {"useconfig": "null::pg_catalog._text"},
 	"pg_user_mappings":   {"umoptions": "null::pg_catalog._text"},
+	"pg_stat_gssapi":     {"principal": "'****'::pg_catalog.text"},
+	"pg_stat_ssl":        {"client_dn": "'****'::pg_catalog.text"},
 }
 
 // secretSettings are settings whose values name files, commands or passwords.
@@ -72,11 +74,24 @@ var settableSettings = map[string][]string{
 	"transaction_deferrable": nil, "transaction_isolation": nil, "transaction_read_only": nil, "transaction_timeout": nil,
 	"vacuum_cost_delay": nil, "vacuum_cost_limit": nil, "work_mem": nil, "xmlbinary": nil, "xmloption": nil,
 	"default_text_search_config": nil, "effective_cache_size": nil, "effective_io_concurrency": nil,
-	"client_min_messages":         {"error", "warning", "notice", "info"},
-	"client_encoding":             {"utf8", "utf-8", "unicode"},
-	"standard_conforming_strings": {"on", "true", "yes", "1"},
-	"escape_string_warning":       {"on", "off", "true", "false"},
-	"transform_null_equals":       {"off", "false", "no", "0"},
+	"array_nulls": nil, "backend_flush_after": nil, "client_connection_check_interval": nil, "commit_siblings": nil,
+	"cpu_index_tuple_cost": nil, "cpu_operator_cost": nil, "cpu_tuple_cost": nil, "default_statistics_target": nil,
+	"enable_distinct_reordering": nil, "enable_group_by_reordering": nil,
+	"enable_presorted_aggregate": nil, "enable_self_join_elimination": nil, "geqo_effort": nil, "geqo_generations": nil,
+	"geqo_pool_size": nil, "geqo_seed": nil, "geqo_selection_bias": nil, "icu_validation_level": nil, "io_combine_limit": nil,
+	"jit_above_cost": nil, "jit_inline_above_cost": nil, "jit_optimize_above_cost": nil, "logical_decoding_work_mem": nil,
+	"maintenance_io_concurrency": nil, "recursive_worktable_factor": nil, "seed": nil, "stats_fetch_consistency": nil,
+	"temp_tablespaces": nil, "vacuum_buffer_usage_limit": nil, "vacuum_cost_page_dirty": nil, "vacuum_cost_page_hit": nil,
+	"vacuum_cost_page_miss": nil, "vacuum_failsafe_age": nil, "vacuum_freeze_min_age": nil, "vacuum_freeze_table_age": nil,
+	"vacuum_multixact_failsafe_age": nil, "vacuum_multixact_freeze_min_age": nil, "vacuum_multixact_freeze_table_age": nil,
+	"debug_parallel_query": {"off", "false"}, "force_parallel_mode": {"off", "false"}, "ssl_renegotiation_limit": {"0"},
+	"restrict_nonsystem_relation_kind": {"", "view", "foreign-table", "view, foreign-table"},
+	"session_replication_role":         {"origin"},
+	"client_min_messages":              {"error", "warning", "notice", "info"},
+	"client_encoding":                  {"utf8", "utf-8", "unicode"},
+	"standard_conforming_strings":      {"on", "true", "yes", "1"},
+	"escape_string_warning":            {"on", "off", "true", "false"},
+	"transform_null_equals":            {"off", "false", "no", "0"},
 }
 
 // shownSettings may be read by SHOW beside those that may be set.

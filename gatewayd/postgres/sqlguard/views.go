@@ -26,7 +26,7 @@ func (s *viewSettler) settle(r *Relation) {
 		return
 	}
 	s.settled[r] = true
-	if r.Kind != "v" && r.Kind != "m" {
+	if r.Kind != "v" && r.Kind != "m" || r.Schema == "pg_catalog" {
 		return
 	}
 	k := key(r.Schema, r.Name)
