@@ -89,6 +89,7 @@ func (c *comparison) sortOut() error {
 }
 
 func (c *comparison) judge(ctx context.Context) error {
+	c.impossible()
 	c.conflicts()
 	scope := c.scope()
 	of := func(s side) func(string) side {
@@ -165,6 +166,15 @@ func (c *comparison) scope() func(doc string) bool {
 		}
 		end := strings.LastIndexByte(doc, '/') + 1
 		return folders[doc[:end]]
+	}
+}
+
+// impossible reports paths that git names and that neither side can be asked for.
+func (c *comparison) impossible() {
+	for _, p := range c.Paths {
+		if Managed(p) && (!fs.ValidPath(p) || !exists(c.Base, p) && !exists(c.Head, p) && !slices.Contains(c.Upstream, p)) {
+			c.report.problems(RuleDocument, Error, whole(p, "a name in this path is none that a folder can hold", "take it out of the commit"))
+		}
 	}
 }
 

@@ -197,6 +197,7 @@ func TestValidChangesPass(t *testing.T) {
 	t.Logf("%d valid changes", len(steps))
 	for _, s := range steps {
 		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
 			a := base.fork(t)
 			s.bend(a)
 			r := a.compare(base, true)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -144,7 +145,7 @@ func (v *verified) print(out, errOut io.Writer) {
 		fmt.Fprintf(out, "pending: %s has no summary on the audit branch yet\n", id)
 	}
 	for _, a := range v.Automatic {
-		fmt.Fprintf(out, "auto:    %s was approved by a rule of the policies at commit %.12s, true again here: %s\n", a.Review, a.Commit, clean(a.Says))
+		fmt.Fprintf(out, "auto:    %s was approved by a rule of the policies at commit %.12s, true again here: %s\n", a.Review, a.Commit, clean(strings.Join(a.Says, "; ")))
 	}
 	fmt.Fprintf(out, "%s, %s checked", count(v.Recordings, "recording"), count(int(v.Records), "record"))
 	if v.Audit == "" {

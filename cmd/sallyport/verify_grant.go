@@ -10,7 +10,6 @@ import (
 	"testing/fstest"
 	"time"
 
-	"github.com/sallyport-dev/sallyport/ci"
 	"github.com/sallyport-dev/sallyport/gatewayd/record"
 	"github.com/sallyport-dev/sallyport/reviews"
 )
@@ -154,14 +153,11 @@ func (g *grants) approved(ctx context.Context, place int, want record.Grant) (*r
 				}
 			}
 		}
-		said, auto := make(map[string]string), ci.AutoApproval(ctx, base)
+		said := make(map[string][]string)
 		tree, err := reviews.Load(base, reviews.LoadOptions{
 			Now: want.At, Cache: g.cache,
-			Seen: func(sha256 string) time.Time { return g.seen[sha256] },
-			AutoApprove: func(r *reviews.Review, c *reviews.Connection) string {
-				said[r.Metadata.Name] = auto(r, c)
-				return said[r.Metadata.Name]
-			},
+			Seen:        func(sha256 string) time.Time { return g.seen[sha256] },
+			AutoApprove: autoApproval(ctx, base, said),
 		})
 		if err == nil && !g.trust.holds(tree.Root.Source.SHA256) {
 			err = fmt.Errorf("the trust root of commit %.12s is sha256:%s, for which nobody vouches: pin it with --trust-root if you know it", g.ids[back], tree.Root.Source.SHA256)

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"testing/fstest"
 	"time"
 
+	"github.com/sallyport-dev/sallyport/policies"
 	"github.com/sallyport-dev/sallyport/policies/release"
 	"github.com/sallyport-dev/sallyport/reviews"
 )
@@ -67,52 +69,34 @@ func (g *grants) sightings(ctx context.Context, taken []release.Taken) (map[stri
 // automatic is a grant that an auto_approve rule of the policies approved, and
 // what the rule says, found true again here under the policies of that commit.
 type automatic struct {
-	Review string `json:"review"`
-	SHA256 string `json:"sha256"`
-	Commit string `json:"commit"`
-	Says   string `json:"says"`
+	Review string   `json:"review"`
+	SHA256 string   `json:"sha256"`
+	Commit string   `json:"commit"`
+	Says   []string `json:"says"`
 }
 
-// loggedSightings are when sync first saw the merged commits and attestations, as its log
-// of releases has it: what release keys of their time signed about this branch.
-func (r *accessRepo) loggedSightings(ctx context.Context, merged *snapshot, tree *reviews.Tree) ([]release.Taken, error) {
-	source, head, err := r.auditCommit(ctx, tree.Config.Spec.Audit, tree.Config.Spec.Repository)
-	if err != nil || head == "" {
-		return nil, err
-	}
-	files, err := source.files(ctx, head, "releases")
-	if err != nil || len(files) == 0 {
-		return nil, err
-	}
-	trust, err := r.trustHistory(ctx, merged, tree.Root, nil)
-	if err != nil {
-		return nil, err
-	}
-	t := &auditTrail{}
-	for _, f := range files {
-		_ = t.logged(trust, tree.Config.Spec.Branch, f.Data) // others may put anything there
-	}
-	return t.taken, nil
-}
-
-// firstSeen is when sync first saw each commit of a first-parent line, newest first,
-// as far as it is known.
-func firstSeen(ids []string, taken []release.Taken) map[string]time.Time {
-	reached := make(map[string]time.Time)
-	for _, t := range taken {
-		if known, is := reached[t.Commit]; t.Commit != "" && (!is || t.At.Before(known)) {
-			reached[t.Commit] = t.At
+// autoApproval asks the policies among files, as sync did, and notes what they say.
+func autoApproval(ctx context.Context, files fstest.MapFS, said map[string][]string) func(*reviews.Review, *reviews.Connection) string {
+	var policy *policies.Policy
+	return func(r *reviews.Review, c *reviews.Connection) string {
+		if policy == nil {
+			sources := make(map[string][]byte)
+			for name, f := range files {
+				if reviews.KindOf(name) == reviews.KindPolicy {
+					sources[name] = f.Data
+				}
+			}
+			compiled, err := policies.Compile(ctx, sources)
+			if err != nil {
+				return "" // as nothing that sync could have found true
+			}
+			policy = compiled.WithTimeout(10 * time.Second)
 		}
-	}
-	seen := make(map[string]time.Time)
-	var at time.Time
-	for _, id := range ids {
-		if t, is := reached[id]; is && (at.IsZero() || t.Before(at)) {
-			at = t
+		says, err := policy.AutoApprove(ctx, policies.NewDocument(r.JSON()), policies.NewDocument(c.JSON()))
+		if err != nil {
+			return ""
 		}
-		if !at.IsZero() {
-			seen[id] = at
-		}
+		said[r.Metadata.Name] = says
+		return strings.Join(says, "; ")
 	}
-	return seen
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -137,8 +138,8 @@ func TestVerifyEvaluatesAutomaticApprovals(t *testing.T) {
 		e.session("gw1", e.header)
 		v := e.verify()
 		e.wantClean(v)
-		want := automatic{evidenceReview, e.header.ReviewSHA256, e.header.ReleaseCommit, "reads of orders"}
-		if len(v.Automatic) != 1 || v.Automatic[0] != want {
+		want := automatic{evidenceReview, e.header.ReviewSHA256, e.header.ReleaseCommit, []string{"reads of orders"}}
+		if len(v.Automatic) != 1 || v.Automatic[0].Review != want.Review || v.Automatic[0].SHA256 != want.SHA256 || v.Automatic[0].Commit != want.Commit || !slices.Equal(v.Automatic[0].Says, want.Says) {
 			t.Errorf("have %+v, want %+v", v.Automatic, want)
 		}
 	})

@@ -3,7 +3,9 @@ package record
 import (
 	"bytes"
 	"encoding/json"
+	"log/slog"
 	"os"
+	"path/filepath"
 	"testing"
 )
 
@@ -76,6 +78,48 @@ func FuzzSummary(f *testing.F) {
 		s, err := ParseSummary(path, b)
 		if err == nil && s.Path() != path {
 			t.Fatalf("the summary of %s is taken at %q", s.Path(), path)
+		}
+	})
+}
+
+// Whatever a crash leaves of the journal: a gateway starts or says why not, what it recovers verifies, and what it
+// cannot read it keeps.
+func FuzzLeftover(f *testing.F) {
+	o := testOptions(f.TempDir())
+	j := testJournal(f, o)
+	s := begin(f, j, 1)
+	run(f, s, "select 1", "1\n")
+	paths, err := segmentPaths(o.Dir)
+	if err != nil || len(paths) != 1 {
+		f.Fatal(paths, err)
+	}
+	good, err := os.ReadFile(paths[0])
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add(good[:len(good)-7])
+	f.Add(bytes.Replace(good, []byte("\n"), []byte("\n\x00\n"), 1))
+	f.Add(append(bytes.Clone(good), good...))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		o := testOptions(t.TempDir())
+		o.Log = slog.New(slog.DiscardHandler)
+		path := filepath.Join(o.Dir, journalDir, "00000001.log")
+		must(t, os.MkdirAll(filepath.Dir(path), 0o700))
+		must(t, os.WriteFile(path, b, 0o600))
+		j, err := Open(o)
+		if err != nil {
+			if now, errRead := os.ReadFile(path); errRead != nil || !bytes.Equal(now, b) {
+				t.Fatalf("it does not start (%v), and the journal is not as it was (%v)", err, errRead)
+			}
+			return
+		}
+		must(t, j.Close())
+		for _, p := range verifyAll(t, o.Dir, nil).Problems {
+			if p.Path != "" && p.Record > 0 && bytes.Equal(b, good) {
+				t.Fatalf("what was recovered does not verify: %s", p)
+			}
 		}
 	})
 }

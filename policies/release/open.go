@@ -45,7 +45,7 @@ type Opener struct {
 	// are given the same release as before must not overlap then.
 	Full bool
 	// MaxExtension is how far beyond its ValidUntil the trust root's members may
-	// extend a release. 0: DefaultMaxExtension, below 0: not at all.
+	// extend a release. 0: DefaultMaxExtension.
 	MaxExtension time.Duration
 
 	mirror *Mirror // fetches what is not in Dir, nil without one
@@ -97,6 +97,10 @@ func (o Opener) open(ctx context.Context, before *Release, now time.Time) (*Rele
 	}
 	if err := r.readPolicy(ctx, members, before); err != nil {
 		return nil, bundleError(PolicyBundle, err)
+	}
+	if o.Full {
+		r.parsed = reviews.NewCache()
+		defer func() { r.parsed = nil }()
 	}
 	if err := o.readConnections(ctx, r, before); err != nil || !o.Full {
 		return r, err

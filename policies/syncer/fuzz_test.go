@@ -32,7 +32,7 @@ func FuzzLog(f *testing.F) {
 			t.Fatal(err)
 		}
 		if (known.sequence != 0 || len(known.taken) > 0) && string(b) != string(good) {
-			if e, key, err := release.Logged(b); err != nil || string(key.Marshal()) != string(a.sync.PublicKey().Marshal()) || e.Digest() != h.envelope().Digest() {
+			if e, _, err := release.Logged(b); err != nil || e.Digest() != h.envelope().Digest() {
 				t.Fatalf("learned from %q", b)
 			}
 		}

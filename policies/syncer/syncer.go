@@ -188,6 +188,7 @@ func open(opt Options) (*Syncer, error) {
 	if s.logged, err = openLog(opt); err != nil {
 		return nil, err
 	}
+	s.recall()
 	return s, s.chooseAudit(st.Good)
 }
 
@@ -257,6 +258,9 @@ func (s *Syncer) round(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	result.Published, err = s.release(ctx)
+	if result.Published {
+		s.keepFacts()
+	}
 	return result, err
 }
 
