@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -96,6 +97,9 @@ JSON lines with --json; --listen serves /metrics, /healthz and /readyz.`,
 }
 
 func (o *syncOptions) run(ctx context.Context, g *globals, out, errOut io.Writer) error {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(syncer.SoftMemoryLimit)
+	}
 	digest, pinned := strings.CutPrefix(o.trustRoot, "sha256:")
 	if !pinned {
 		return usage("--trust-root %s: write sha256: and the digest of trust/root.yaml", o.trustRoot)
