@@ -42,7 +42,7 @@ type shard struct {
 
 // keepEntries is from how many reviews of one connection on it pays to remember how
 // each is written. Fewer are written again faster than they are worth their memory.
-const keepEntries = 1000
+var keepEntries = 1000
 
 // entryKey is what an entry is made of: lines and document follow from the bytes.
 type entryKey struct {
