@@ -21,17 +21,27 @@ type Effect struct {
 
 // effects says what the change does, document by document.
 func (c *comparison) effects() {
-	for _, doc := range slices.Sorted(maps.Keys(c.touched)) {
+	list := slices.Collect(maps.Keys(c.touched))
+	for doc := range c.touched { // a catalog is judged with its connection, and told apart
+		if name, is := strings.CutSuffix(doc, ".yaml"); is && reviews.KindOf(doc) == reviews.KindConnection {
+			list = append(list, name+".catalog.json")
+		}
+	}
+	slices.Sort(list)
+	for _, doc := range list {
 		before, _ := fs.ReadFile(c.Base, doc)
 		now, _ := fs.ReadFile(c.Head, doc)
 		e := Effect{Path: doc, Kind: reviews.KindOf(doc), Action: "changed"}
 		switch {
-		case c.added[doc]:
+		case c.added[doc], e.Kind == reviews.KindCatalog && before == nil && now != nil:
 			e.Action = "added"
-		case c.deleted[doc]:
+		case c.deleted[doc], e.Kind == reviews.KindCatalog && before != nil && now == nil:
 			e.Action = "deleted"
-		case string(before) == string(now):
+		case string(before) != string(now):
+		case slices.ContainsFunc(c.Paths, func(p string) bool { return p == doc || strings.HasPrefix(p, doc+".sigs") }):
 			e.Action = "approvals"
+		default:
+			continue // something else of the same name changes
 		}
 		if e.Action != "approvals" {
 			e.Says = says(doc, before, now)
@@ -110,6 +120,10 @@ func reviewFacts(r *reviews.Review) []string {
 func ruleFacts(may string, list []reviews.Rule, how string) []string {
 	var facts []string
 	for _, r := range list {
+		if words := r.Words(); words != "" {
+			facts = append(facts, may+words+how)
+			continue
+		}
 		on := r.On
 		if len(on) == 0 {
 			on = []string{""}
@@ -133,7 +147,7 @@ func ruleFacts(may string, list []reviews.Rule, how string) []string {
 func maskFacts(masks []reviews.Mask) []string {
 	var facts []string
 	for _, m := range masks {
-		facts = append(facts, m.Column+" is masked with "+m.With)
+		facts = append(facts, m.Names()+" is masked with "+m.How())
 	}
 	return facts
 }
@@ -142,14 +156,38 @@ func maskFacts(masks []reviews.Mask) []string {
 // gateway's own business.
 func connectionFacts(c *reviews.Connection) []string {
 	t := c.Spec.Target
+	if c.Spec.Protocol == "ssh" {
+		return append(sshFacts(c), maskFacts(c.Spec.Mask)...)
+	}
 	facts := []string{fmt.Sprintf("it reaches database %s on %s:%d as role %s with tls %s", t.Database, t.Host, t.Port, t.User, t.TLS)}
+	if t.Privileged {
+		facts = append(facts, "its masks are used although the role may read around them in the database")
+	}
 	if c.Spec.Risk != "" {
 		facts = append(facts, "its risk is "+c.Spec.Risk)
 	}
 	for _, f := range c.Spec.Functions {
 		facts = append(facts, "statements may call "+f)
 	}
+	if c.Spec.HashFunction != "" {
+		facts = append(facts, "hashes of masks are made by "+c.Spec.HashFunction+", the same in all sessions")
+	}
 	return append(facts, maskFacts(c.Spec.Mask)...)
+}
+
+func sshFacts(c *reviews.Connection) []string {
+	t := c.Spec.Target
+	facts := []string{fmt.Sprintf("it reaches the ssh host %s:%d as %s", t.Host, t.Port, t.User)}
+	for _, key := range t.HostKeys {
+		facts = append(facts, "the host may prove itself with "+reviews.Key{Key: key}.Fingerprint())
+	}
+	if c.Spec.Risk != "" {
+		facts = append(facts, "its risk is "+c.Spec.Risk)
+	}
+	for _, name := range c.Spec.Environment {
+		facts = append(facts, "clients may set the variable "+name)
+	}
+	return facts
 }
 
 func principalFacts(p *reviews.Principal) []string {
@@ -175,7 +213,11 @@ func configFacts(c *reviews.Config) []string {
 		facts = append(facts, "policy "+p+" has to be there")
 	}
 	for _, g := range c.Spec.Gateways {
-		facts = append(facts, "gateway "+g.Name+" listens on "+g.Postgres)
+		for _, l := range []struct{ address, what string }{{g.Postgres, "postgres"}, {g.SSH, "ssh"}} {
+			if l.address != "" {
+				facts = append(facts, "gateway "+g.Name+" listens for "+l.what+" on "+l.address)
+			}
+		}
 	}
 	return append(facts,
 		"branch "+c.Spec.Branch+" holds what is merged", "a review lasts at most "+c.Spec.MaxReviewLifetime.String(),
@@ -203,7 +245,7 @@ func matchText(m reviews.ApprovalMatch) string {
 		}
 	}
 	if m.Unmask {
-		text += " that unmasks a column"
+		text += " that unmasks a column or lets rows be looked up by one"
 	}
 	return text
 }

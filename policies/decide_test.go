@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
 )
 
 func testInput(effects ...Effect) Input {
@@ -45,15 +47,15 @@ func TestDecide(t *testing.T) {
 	}{
 		{"no effect", []Effect{}, Allow, "no_effects", ""},
 		{"nil effects", nil, Allow, "no_effects", ""},
-		{"allowed", []Effect{{"select", "app.orders", nil}}, Allow, "allow[0]", ""},
-		{"listed column", []Effect{{"update", "app.orders", []string{"status"}}}, Allow, "allow[1]", ""},
-		{"another column", []Effect{{"update", "app.orders", []string{"status", "total"}}}, Deny, "default", "columns"},
-		{"unknown columns", []Effect{{"update", "app.orders", nil}}, Deny, "default", "name its columns"},
-		{"no object", []Effect{{"select", "", nil}}, Deny, "default", ""},
-		{"notify has no object", []Effect{{"notify", "", nil}}, Allow, "allow[2]", ""},
-		{"held by the review", []Effect{{"truncate", "app.orders", nil}}, Hold, "hold[0]", ""},
-		{"held by the owner", []Effect{{"select", "crm.held", nil}}, Hold, "policies/b.rego", "a person looks"},
-		{"denied by the owner", []Effect{{"delete", "app.orders", nil}}, Deny, "policies/a.rego", "no deletes"},
+		{"allowed", []Effect{{Verb: "select", Object: "app.orders"}}, Allow, "allow[0]", ""},
+		{"listed column", []Effect{{Verb: "update", Object: "app.orders", Columns: []string{"status"}}}, Allow, "allow[1]", ""},
+		{"another column", []Effect{{Verb: "update", Object: "app.orders", Columns: []string{"status", "total"}}}, Deny, "default", "columns"},
+		{"unknown columns", []Effect{{Verb: "update", Object: "app.orders"}}, Deny, "default", "name its columns"},
+		{"no object", []Effect{{Verb: "select"}}, Deny, "default", ""},
+		{"notify has no object", []Effect{{Verb: "notify"}}, Allow, "allow[2]", ""},
+		{"held by the review", []Effect{{Verb: "truncate", Object: "app.orders"}}, Hold, "hold[0]", ""},
+		{"held by the owner", []Effect{{Verb: "select", Object: "crm.held"}}, Hold, "policies/b.rego", "a person looks"},
+		{"denied by the owner", []Effect{{Verb: "delete", Object: "app.orders"}}, Deny, "policies/a.rego", "no deletes"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d, err := p.Decide(t.Context(), testInput(c.effects...))
@@ -79,7 +81,7 @@ func TestDecideFailsClosed(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if d, _ := p.Decide(t.Context(), testInput(Effect{"select", "app.orders", nil})); d.Verdict != Deny || d.Rule != RulePolicyError {
+			if d, _ := p.Decide(t.Context(), testInput(Effect{Verb: "select", Object: "app.orders"})); d.Verdict != Deny || d.Rule != RulePolicyError {
 				t.Errorf("decided %+v", d)
 			}
 		})
@@ -88,7 +90,7 @@ func TestDecideFailsClosed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := testInput(Effect{"select", "app.orders", nil})
+	in := testInput(Effect{Verb: "select", Object: "app.orders"})
 	for name, change := range map[string]func(*Input){
 		"no review":         func(in *Input) { in.Review = nil },
 		"no connection":     func(in *Input) { in.Connection = nil },
@@ -126,7 +128,7 @@ deny contains "never" if {
 		t.Fatal(err)
 	}
 	p.timeout = 20 * time.Millisecond
-	in := testInput(Effect{"select", "app.orders", nil})
+	in := testInput(Effect{Verb: "select", Object: "app.orders"})
 	in.Command.Statement = strings.Repeat("x", 5000)
 	if d, err := p.Decide(t.Context(), in); d.Verdict != Deny || d.Rule != RulePolicyError || err == nil {
 		t.Errorf("decided %+v, %v", d, err)
@@ -170,5 +172,45 @@ func TestTimeDependent(t *testing.T) {
 		if p.TimeDependent() != want {
 			t.Errorf("TimeDependent of %s = %v", source, !want)
 		}
+	}
+}
+
+func TestReadsStatement(t *testing.T) {
+	for source, want := range map[string]bool{
+		`deny contains "x" if input.command.statement == "x"`:                                                  true,
+		`deny contains "x" if input.command["statement"] == "x"`:                                               true,
+		`deny contains "x" if contains(lower(input.command.statement), "drop")`:                                true,
+		`deny contains "x" if { c := input.command; c.statement == "x" }`:                                      true,
+		`deny contains "x" if { some k in ["statement"]; input.command[k] == "x" }`:                            true,
+		`deny contains "x" if { some k, v in input.command; v == "x" }`:                                        true,
+		`deny contains "x" if { some k in ["command"]; input[k].statement == "x" }`:                            true,
+		`deny contains "x" if f(input)` + "\n\nf(i) if i.command.statement != \"\"":                            true,
+		`deny contains "x" if object.get(input, ["command", "statement"], "") == "x"`:                          true,
+		`deny contains "x" if json.marshal(input.command) == "x"`:                                              true,
+		`deny contains "x" if data.access.text == "x"` + "\n\ntext := input.command.statement":                 true,
+		`deny contains "x" if not p with input.command.statement as "y"` + "\n\np if input.principal == \"a\"": true,
+		`deny contains "x" if { some e in input.command.effects; e.verb == "delete" }`:                         false,
+		`deny contains "x" if input.principal == "statement"`:                                                  false,
+	} {
+		p, err := Compile(t.Context(), map[string][]byte{"policies/a.rego": []byte("package access\n\n" + source + "\n")})
+		if err != nil {
+			t.Errorf("%s: %v", source, err)
+			continue
+		}
+		if p.ReadsStatement() != want {
+			t.Errorf("ReadsStatement of %s = %v", source, !want)
+		}
+	}
+}
+
+// ReadsStatement looks at owners' rules: the library itself must not read the text.
+func TestLibraryReadsNoStatement(t *testing.T) {
+	for file, module := range libraryModules() {
+		ast.WalkTerms(module, func(term *ast.Term) bool {
+			if term.Equal(statementKey) {
+				t.Errorf("%s names statement", file)
+			}
+			return false
+		})
 	}
 }

@@ -60,7 +60,7 @@ func (l *loader) files(folder string, kind Kind) []string {
 		case strings.HasSuffix(at, catalogSuffix) && kind == KindConnection:
 			l.orphanCatalog(at, names)
 		default:
-			l.tree.Problems = append(l.tree.Problems, problemf(at, misplaced(kind), "this is not where or how a %s is stored", kind))
+			l.tree.Problems = append(l.tree.Problems, problemf(at, misplaced(kind), "no %s is stored here or by such a name", kind))
 		}
 	}
 	return found
@@ -82,7 +82,7 @@ func (l *loader) entries(folder string) []fs.DirEntry {
 	entries, err := fs.ReadDir(l.fsys, folder)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
-			l.tree.Problems = append(l.tree.Problems, problemf(folder, "", "it cannot be listed: %v", err))
+			l.tree.Problems = append(l.tree.Problems, problemf(folder, "make it a folder with files, or take it out", "it cannot be listed: %v", err))
 		}
 		return nil
 	}
@@ -156,10 +156,15 @@ func (l *loader) orphanCatalog(at string, siblings map[string]bool) {
 
 // read returns a document and its sidecars by file name.
 func (l *loader) read(at string) ([]byte, map[string][]byte, error) {
+	return l.readUpTo(at, MaxDocument)
+}
+
+// readUpTo is read for a document of another size, in bytes.
+func (l *loader) readUpTo(at string, most int64) ([]byte, map[string][]byte, error) {
 	if err := l.plainPath(at); err != nil {
 		return nil, nil, err
 	}
-	b, err := l.readFile(at, MaxDocument)
+	b, err := l.readFile(at, most)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -244,14 +249,6 @@ func (l *loader) plainPath(at string) error {
 	return nil
 }
 
-func (l *loader) catalog(connection string) ([]byte, error) {
-	at := CatalogPath(connection)
-	if _, err := fs.Stat(l.fsys, at); errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	return l.readFile(at, maxCatalog)
-}
-
 // readFile reads a file of bounded size. The error is a Problems.
 func (l *loader) readFile(at string, most int64) ([]byte, error) {
 	f, err := l.fsys.Open(at)
@@ -259,12 +256,12 @@ func (l *loader) readFile(at string, most int64) ([]byte, error) {
 		return nil, Problems{problemf(at, "run sallyport init in an empty repository, or restore it", "the file is missing")}
 	}
 	if err != nil {
-		return nil, Problems{problemf(at, "", "it cannot be opened: %v", err)}
+		return nil, Problems{problemf(at, "make it a plain file, or take it out", "it cannot be opened: %v", err)}
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err != nil {
-		return nil, Problems{problemf(at, "", "it cannot be read: %v", err)}
+		return nil, Problems{problemf(at, "write it anew, or take it out", "it cannot be read: %v", err)}
 	}
 	if int64(len(b)) > most {
 		return nil, Problems{problemf(at, "make it smaller", "%s", fmt.Sprintf("the file has more than %d bytes", most))}
@@ -288,10 +285,4 @@ func (l *loader) attestation(sha256 string) ([]byte, error) {
 		err = fmt.Errorf("it is larger than %d bytes", maxAttestation)
 	}
 	return b, err
-}
-
-func (l *loader) isAttested(sha256 string) bool {
-	l.attestationAsked(sha256)
-	_, err := fs.Stat(l.fsys, AttestationPath(sha256))
-	return err == nil
 }

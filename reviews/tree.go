@@ -70,7 +70,7 @@ type Tree struct {
 	// or by keys that may not approve, and files that belong to nothing.
 	Notes Problems
 	// Pending lists what still lacks approvals: all of it under ReportApprovals,
-	// otherwise what only waits for sync to attest its pull request.
+	// otherwise what only waits for approvals of its pull request.
 	Pending []Pending
 
 	now  time.Time
@@ -381,8 +381,7 @@ func (l *loader) connections() {
 			l.problems(err)
 			continue
 		}
-		conn.Catalog, err = l.catalog(conn.Metadata.Name)
-		l.problems(err)
+		l.problems(l.catalog(conn))
 		l.tree.Connections[conn.Metadata.Name] = conn
 	}
 }
@@ -474,9 +473,10 @@ func (l *loader) crossReview(r *Review) Problems {
 		c.line("validity", fmt.Sprintf("the review would last %s, at most %s is allowed", Duration(life), Duration(most)), "bring expires closer to notBefore")
 	}
 	if conn != nil {
+		c.protocol(conn.Spec.Protocol, r)
 		masked := make(map[string]string)
 		for _, m := range conn.Spec.Mask {
-			masked[m.Column] = m.With
+			masked[m.Names()] = m.With
 		}
 		for i, column := range r.Spec.Unmask {
 			if masked[column] == "" {
@@ -484,8 +484,8 @@ func (l *loader) crossReview(r *Review) Problems {
 			}
 		}
 		for i, m := range r.Spec.Mask {
-			if with, already := masked[m.Column]; already {
-				c.line(fmt.Sprintf("mask[%d]", i), fmt.Sprintf("the connection already masks %s with %s", m.Column, with), "delete it here; a review only adds masks")
+			if with, already := masked[m.Names()]; already && !(m.Lookup && m.With == with) {
+				c.line(fmt.Sprintf("mask[%d]", i), fmt.Sprintf("the connection already masks %s with %s", m.Names(), with), "delete it here, a review only adds masks; or say the same mask with lookup: true")
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package reviews
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net"
@@ -18,11 +19,19 @@ import (
 
 const day = 24 * time.Hour
 
+// maxValidFor bounds how long a frozen sync can keep grants alive.
+const maxValidFor = 30 * day
+
 // oneOf checks a word against the list of known ones.
 func (c *checker) oneOf(path, what, value string, known []string) {
-	if !slices.Contains(known, value) {
-		c.at(path, fmt.Sprintf("%s %s does not exist", what, quote(value)), strictyaml.Suggest(value, known))
+	if slices.Contains(known, value) {
+		return
 	}
+	fix := strictyaml.Suggest(value, known)
+	if len(known) <= 3 { // "did you mean github" is no answer to who wrote gitlab
+		fix = "write " + strings.Join(known, " or ")
+	}
+	c.at(path, fmt.Sprintf("%s %s does not exist", what, quote(value)), fix)
 }
 
 // unique reports a value that a list already has.
@@ -66,12 +75,20 @@ func (c *checker) config(s *ConfigSpec) {
 		}
 		c.unique(at, "policy", name, policies)
 	}
+	if s.Freshness.ValidFor.Std() > maxValidFor {
+		c.at("spec.freshness.validFor", fmt.Sprintf("a release may be used for at most %s without a newer one", Duration(maxValidFor)), "write less: who keeps sync from the repository keeps every grant for that long")
+	}
 	names := make(map[string]bool)
 	for i, g := range s.Gateways {
 		at := fmt.Sprintf("spec.gateways[%d]", i)
 		c.gatewayName(at+".name", g.Name, names)
-		if host, port, err := net.SplitHostPort(g.Postgres); err != nil || host == "" || !isPort(port) {
-			c.at(at+".postgres", "postgres has to be host:port", "write where clients reach this gateway, such as gateway.example:6432")
+		if g.Postgres == "" && g.SSH == "" {
+			c.missing(at+".postgres", "write where clients reach this gateway, as postgres: or ssh: host:port")
+		}
+		for _, l := range []struct{ field, address, such string }{{"postgres", g.Postgres, "gateway.example:6432"}, {"ssh", g.SSH, "gateway.example:2222"}} {
+			if host, port, err := net.SplitHostPort(l.address); (err != nil || host == "" || !isPort(port)) && (l.address != "" || c.lines.Has(at+"."+l.field)) {
+				c.at(at+"."+l.field, l.field+" has to be host:port", "write where clients reach this gateway, such as "+l.such)
+			}
 		}
 	}
 }
@@ -97,7 +114,7 @@ func (c *checker) branch(path, name string) {
 }
 
 // approvable are the kinds that approval rules govern.
-var approvable = []string{string(KindPrincipal), string(KindConnection), string(KindReview), string(KindPolicy)}
+var approvable = []string{string(KindPrincipal), string(KindConnection), string(KindCatalog), string(KindReview), string(KindPolicy)}
 
 // Forges are the kinds of forge whose approvals can count.
 var Forges = []string{"github", "gitea"}
@@ -181,7 +198,7 @@ func (c *checker) approvalMatch(at string, m ApprovalMatch) {
 		c.oneOf(fmt.Sprintf("%s.risks[%d]", at, i), "risk", risk, Risks)
 	}
 	for i, verb := range m.Verbs {
-		c.oneOf(fmt.Sprintf("%s.verbs[%d]", at, i), "verb", verb, PostgresVerbs)
+		c.oneOf(fmt.Sprintf("%s.verbs[%d]", at, i), "verb", verb, slices.Concat(PostgresVerbs, SSHVerbs))
 	}
 	for i, pattern := range m.Paths {
 		if !pathGlobForm.MatchString(pattern) || strings.Contains(pattern, "//") || strings.Contains(pattern, "..") {
@@ -222,6 +239,7 @@ func (c *checker) root(s *RootSpec) {
 	c.keys("spec.release", "release", s.Release, make(keyOwners))
 	c.keys("spec.attesters", "attesters", s.Attesters, maps.Clone(keys)) // a person's key never attests
 	c.gateways(s.Gateways)
+	c.authorities(s.Authorities)
 	c.revoked(s.Revoked)
 	c.tombstones(s.Tombstones)
 }
@@ -239,7 +257,7 @@ func (c *checker) forgeIDs(principals []RootPrincipal) {
 			}
 			account := fmt.Sprintf("%s/%d", forge, id)
 			if other, taken := owners[account]; taken {
-				c.at(at, fmt.Sprintf("this account is already that of %s", other), "an account belongs to one principal")
+				c.at(at, fmt.Sprintf("this account is already that of %s", other), "write the account of this person, or delete it: an account belongs to one principal")
 			}
 			owners[account] = p.Name
 		}
@@ -257,14 +275,36 @@ func (c *checker) delegations(s *RootSpec) {
 		for j, other := range s.Delegations[:i] {
 			a, b := strings.TrimSuffix(other.Principals, "*"), strings.TrimSuffix(d.Principals, "*")
 			if strings.HasPrefix(a, b) || strings.HasPrefix(b, a) {
-				c.at(at+".principals", fmt.Sprintf("it overlaps delegations[%d], %s", j, quote(other.Principals)), "one group answers for a name")
+				c.at(at+".principals", fmt.Sprintf("it overlaps delegations[%d], %s", j, quote(other.Principals)), "narrow one of the two: one group answers for a name")
 			}
 		}
 		members, there := s.Groups[d.Group]
 		if !there {
 			c.at(at+".group", fmt.Sprintf("group %s does not exist", quote(d.Group)), strictyaml.Suggest(d.Group, slices.Collect(maps.Keys(s.Groups))))
 		} else if d.Threshold < 0 || d.Threshold > len(members) || d.Threshold == 0 && c.lines.Has(at+".threshold") {
-			c.at(at+".threshold", fmt.Sprintf("threshold has to be between 1 and %d, the members of group %s", len(members), d.Group), "")
+			c.at(at+".threshold", fmt.Sprintf("threshold has to be between 1 and %d, the members of group %s", len(members), d.Group), "lower it, or add members to the group")
+		}
+	}
+}
+
+func (c *checker) authorities(list []Authority) {
+	owners := make(keyOwners)
+	for i, a := range list {
+		at := fmt.Sprintf("spec.authorities[%d]", i)
+		c.key(at+".key", "an authority", a.Key, owners)
+		if !a.NotBefore.IsZero() && !a.NotAfter.IsZero() && !a.NotAfter.After(a.NotBefore) {
+			c.at(at+".notAfter", "notAfter has to be later than notBefore", "")
+		}
+		if len(a.Principals) == 0 {
+			c.missing(at+".principals", "write whom its certificates may name, such as [agent:etl-*]")
+		}
+		seen := make(map[string]bool)
+		for j, p := range a.Principals {
+			path := fmt.Sprintf("%s.principals[%d]", at, j)
+			if !principalForm.MatchString(p) && !delegationForm.MatchString(p) {
+				c.at(path, quote(p)+" is neither a principal nor a beginning of some", "write user:alice, or agent:etl-* for all that begin so")
+			}
+			c.unique(path, "principal", p, seen)
 		}
 	}
 }
@@ -294,7 +334,7 @@ func (c *checker) groups(s *RootSpec, principals map[string]bool) {
 			path := fmt.Sprintf("%s[%d]", at, i)
 			c.unique(path, "member", member, seen)
 			if !principals[member] {
-				c.at(path, fmt.Sprintf("%s is not among spec.principals", quote(member)), "only principals whose keys the trust root holds can approve; add it there")
+				c.at(path, fmt.Sprintf("%s is not among spec.principals", quote(member)), "add it there, or take it out of the group: only principals whose keys the trust root holds can approve")
 			}
 		}
 	}
@@ -304,7 +344,7 @@ func (c *checker) groups(s *RootSpec, principals map[string]bool) {
 		return
 	}
 	if s.Threshold < 1 || s.Threshold > len(members) {
-		c.at("spec.threshold", fmt.Sprintf("threshold has to be between 1 and %d, the members of group root", len(members)), "")
+		c.at("spec.threshold", fmt.Sprintf("threshold has to be between 1 and %d, the members of group root", len(members)), "lower it, or add members to the group")
 	}
 }
 
@@ -367,7 +407,7 @@ func (c *checker) keys(at, owner string, keys []Key, owners keyOwners) {
 		path := fmt.Sprintf("%s[%d]", at, i)
 		c.key(path+".key", owner, k.Key, owners)
 		if !k.NotBefore.IsZero() && !k.NotAfter.IsZero() && !k.NotAfter.After(k.NotBefore) {
-			c.at(path+".notAfter", "notAfter has to be later than notBefore", "")
+			c.at(path+".notAfter", "notAfter has to be later than notBefore", "swap the two, or move notAfter")
 		}
 	}
 }
@@ -379,12 +419,13 @@ func (c *checker) key(path, owner, text string, owners keyOwners) {
 	}
 	key, err := parseKey(text)
 	if err != nil {
-		c.at(path, err.Error(), "")
+		message, fix, _ := strings.Cut(err.Error(), "; ")
+		c.at(path, message, cmp.Or(fix, "write the line of the .pub file as it is"))
 		return
 	}
 	digest := KeyDigest(key)
 	if other, taken := owners[digest]; taken {
-		c.at(path, fmt.Sprintf("this key is already a key of %s", other), "a key belongs to one principal and is listed once")
+		c.at(path, fmt.Sprintf("this key is already a key of %s", other), "delete it here, or write another key: a key belongs to one principal and is listed once")
 		return
 	}
 	owners[digest] = owner
@@ -401,7 +442,7 @@ func (c *checker) principal(s *PrincipalSpec) {
 		c.at("spec.owner", "the owner has to be a person", "write user:…")
 	}
 	if len(s.Keys) == 0 {
-		c.missing("spec.keys", "without a key it cannot log in")
+		c.missing("spec.keys", "list the line of its .pub file: without a key it cannot log in")
 	}
 	c.keys("spec.keys", name, s.Keys, make(keyOwners))
 }
@@ -409,19 +450,33 @@ func (c *checker) principal(s *PrincipalSpec) {
 func (c *checker) connection(s *ConnectionSpec) {
 	switch s.Protocol {
 	case "postgres":
+		c.postgres(s)
+	case "ssh":
+		c.ssh(s)
 	case "":
-		c.missing("spec.protocol", "write protocol: postgres")
-	case "ssh", "kubernetes":
-		c.at("spec.protocol", "protocol "+s.Protocol+" is not supported yet", "write protocol: postgres")
+		c.missing("spec.protocol", "write protocol: postgres or protocol: ssh")
+	case "kubernetes":
+		c.at("spec.protocol", "protocol kubernetes is not supported yet", "write protocol: postgres or protocol: ssh")
 	default:
-		c.oneOf("spec.protocol", "protocol", s.Protocol, []string{"postgres"})
+		c.oneOf("spec.protocol", "protocol", s.Protocol, []string{"postgres", "ssh"})
 	}
-	c.target(&s.Target)
 	c.credential(s.Credential)
 	if s.Risk != "" {
 		c.oneOf("spec.risk", "risk", s.Risk, Risks)
 	}
 	c.masks(s.Mask)
+}
+
+// postgres checks what a connection to PostgreSQL has.
+func (c *checker) postgres(s *ConnectionSpec) {
+	c.address(&s.Target, "the database")
+	c.database(&s.Target)
+	c.foreign("postgres", "spec.target.hostKeys", "spec.environment")
+	if f := s.HashFunction; f != "" && !objectForm.MatchString(f) {
+		c.at("spec.hashFunction", quote(f)+" is not a function", "write schema.name, such as sallyport.hash")
+	} else if f != "" && slices.Contains(s.Functions, f) {
+		c.at("spec.hashFunction", f+" is also listed under functions: statements could hash guesses with it", "take it out of functions")
+	}
 	seen := make(map[string]bool)
 	for i, f := range s.Functions {
 		at := fmt.Sprintf("spec.functions[%d]", i)
@@ -432,24 +487,37 @@ func (c *checker) connection(s *ConnectionSpec) {
 	}
 }
 
+// foreign reports fields that belong to other protocols.
+func (c *checker) foreign(protocol string, fields ...string) {
+	for _, f := range fields {
+		if c.lines.Has(f) {
+			c.at(f, "a "+protocol+" connection has no "+f[strings.LastIndex(f, ".")+1:], "delete it")
+		}
+	}
+}
+
 var hostForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
 
-func (c *checker) target(t *Target) {
+// address checks what every target has.
+func (c *checker) address(t *Target, what string) {
 	_, notIP := netip.ParseAddr(t.Host)
 	switch {
 	case t.Host == "":
-		c.missing("spec.target.host", "write the host name of the database")
+		c.missing("spec.target.host", "write the host name of "+what)
 	case notIP != nil && !hostForm.MatchString(t.Host):
 		c.at("spec.target.host", "host is neither a host name nor an IP address", "write it without scheme and port")
 	}
 	if t.Port < 1 || t.Port > 65535 {
-		c.at("spec.target.port", "port has to be between 1 and 65535", "")
-	}
-	if t.Database == "" {
-		c.missing("spec.target.database", "write the database to connect to")
+		c.at("spec.target.port", "port has to be between 1 and 65535", "write the port that it listens on, or leave it out for 5432, or 22 with ssh")
 	}
 	if t.User == "" {
-		c.missing("spec.target.user", "write the role that the gateway logs in as")
+		c.missing("spec.target.user", "write whom the gateway logs in as")
+	}
+}
+
+func (c *checker) database(t *Target) {
+	if t.Database == "" {
+		c.missing("spec.target.database", "write the database to connect to")
 	}
 	switch {
 	case t.TLS != "verify-full" && t.TLS != "disable":
@@ -495,8 +563,12 @@ func (c *checker) masks(masks []Mask) {
 	seen := make(map[string]bool)
 	for i, m := range masks {
 		at := fmt.Sprintf("spec.mask[%d]", i)
+		if m.Pattern != "" || m.Detect != "" {
+			c.outputMask(at, m, seen)
+			continue
+		}
 		if m.Column == "" {
-			c.missing(at+".column", "write schema.table.column")
+			c.missing(at+".column", "write schema.table.column; on an ssh connection pattern: or detect:")
 		} else if !columnForm.MatchString(m.Column) {
 			c.at(at+".column", quote(m.Column)+" is not a column", "write schema.table.column in plain identifiers; other names are not supported yet")
 		}
@@ -505,7 +577,12 @@ func (c *checker) masks(masks []Mask) {
 			c.missing(at+".with", "write one of "+strings.Join(MaskFunctions, ", "))
 			continue
 		}
-		c.oneOf(at+".with", "mask", m.With, MaskFunctions)
+		if !maskForm.MatchString(m.With) {
+			c.at(at+".with", fmt.Sprintf("mask %s does not exist", quote(m.With)), strictyaml.Suggest(m.With, MaskFunctions))
+		}
+		if field := at + ".lookup"; !m.Lookup && c.lines.Has(field) {
+			c.at(field, "lookup: false means nothing: without it no row is found by a masked value", "delete it")
+		}
 	}
 }
 
@@ -532,7 +609,7 @@ func (c *checker) review(s *ReviewSpec) {
 	}
 	c.masks(s.Mask)
 	c.unmask(s)
-	for name, n := range map[string]int64{"rows": s.Limits.Rows, "bytes": s.Limits.Bytes, "sessions": s.Limits.Sessions} {
+	for name, n := range map[string]int64{"rows": s.Limits.Rows, "bytes": s.Limits.Bytes, "sessions": s.Limits.Sessions, "lookups": s.Limits.Lookups} {
 		if field := "spec.limits." + name; n < 0 || n == 0 && c.lines.Has(field) {
 			c.at(field, name+" has to be at least 1", "delete it when there is no limit")
 		}
@@ -577,13 +654,17 @@ func (c *checker) validity(v Validity) {
 		c.missing("spec.validity.expires", fix)
 	}
 	if !v.NotBefore.IsZero() && !v.Expires.IsZero() && !v.Expires.After(v.NotBefore) {
-		c.at("spec.validity.expires", "expires has to be later than notBefore", "")
+		c.at("spec.validity.expires", "expires has to be later than notBefore", "swap the two, or move expires")
 	}
 }
 
 func (c *checker) rule(at string, r Rule) {
+	if r.ssh() {
+		c.sshRule(at, r)
+		return
+	}
 	if len(r.Verbs) == 0 {
-		c.missing(at+".verbs", "write which verbs, such as [select]")
+		c.missing(at+".verbs", "write which verbs, such as [select]; on an ssh connection exec, text, sftp, shell or forward")
 	}
 	seen := make(map[string]bool)
 	withoutObject := len(r.Verbs) > 0

@@ -32,6 +32,7 @@ type demo struct {
 	work   string // a temporary folder; everything is in it
 	psql   *peers.Tool
 	server *peers.PostgresServer
+	host   *peers.SSHServer
 
 	// The people. bob reviews; alice answers for etl; etl is a program, an "agent", that only has its own key.
 	bob, alice, etl *person
@@ -40,6 +41,7 @@ type demo struct {
 	remote    string // the bare repository that stands for the forge
 	trustRoot string // sha256:…, as init printed it
 	listen    string // where clients reach the gateway
+	listenSSH string // and where those of ssh do
 	secret    string // the target's password, which only gatewayd may know
 	daemons   []daemon
 	session   string // the session that was cut
@@ -55,18 +57,19 @@ func (d *demo) path(parts ...string) string {
 	return filepath.Join(append([]string{d.work}, parts...)...)
 }
 
-// schema is the database to be protected. Everything belongs to the gateway's role: without the gateway it could
-// do anything to it.
+// schema is the database to be protected. The gateway's role may read and write everything in it and owns
+// nothing: the gateway does not mask with an owner.
 const schema = `
-create schema app authorization gateway;
-set role gateway;
+create schema app;
+grant usage, create on schema app to gateway;
 create table app.customers (id int primary key, name text not null, email text not null, ssn text not null);
 create table app.orders (id int primary key, customer int references app.customers, status text not null);
 insert into app.customers values
 	(1, 'Ada',   'ada@example.com',   '078-05-1120'),
 	(2, 'Grace', 'grace@example.org', '219-09-9999'),
 	(3, 'Edsger','edsger@example.net','457-55-5462');
-insert into app.orders values (1, 1, 'new'), (2, 2, 'new'), (3, 3, 'paid');`
+insert into app.orders values (1, 1, 'new'), (2, 2, 'new'), (3, 3, 'paid');
+grant all on all tables in schema app to gateway;`
 
 // inTheClear are the values that no agent may ever see.
 var inTheClear = []string{"ada@", "grace@", "edsger@", "078-05-", "219-09-", "457-55-"}
@@ -75,7 +78,7 @@ var inTheClear = []string{"ada@", "grace@", "edsger@", "078-05-", "219-09-", "45
 func (d *demo) setStage() error {
 	fmt.Fprintln(d.out, d.bold("Setting the stage"))
 	for _, part := range []func() error{
-		d.makeFolder, d.build, d.findPeople, d.startTarget, d.makeAccessRepo, d.describeConnection, d.startDaemons,
+		d.makeFolder, d.build, d.findPeople, d.startTarget, d.startHost, d.makeAccessRepo, d.describeConnection, d.describeHost, d.startDaemons,
 	} {
 		if err := part(); err != nil {
 			return err
@@ -239,9 +242,10 @@ state: state
 recordings: {dir: recordings}
 audit: {repository: %s, every: 1s}
 postgres: {listen: "%s"}
+ssh: {listen: "%s"}
 admin: {listen: "127.0.0.1:0"}
-credentials: ["file:%s"]
-`, d.trustRoot, d.remote, d.listen, d.path("keys", "shop.password"))
+credentials: ["file:%s", "file:%s"]
+`, d.trustRoot, d.remote, d.listen, d.listenSSH, d.path("keys", "shop.password"), d.path("keys", "web-1"))
 	if err := os.WriteFile(d.path("gatewayd.yaml"), []byte(config), 0o600); err != nil {
 		return err
 	}
@@ -341,6 +345,9 @@ func (d *demo) close() {
 	}
 	if d.server != nil {
 		problems = append(problems, d.server.Stop())
+	}
+	if d.host != nil {
+		problems = append(problems, d.host.Stop())
 	}
 	if d.work != "" {
 		problems = append(problems, os.RemoveAll(d.work))

@@ -29,6 +29,7 @@ var story = []step{
 	{"drop table is denied, and the transaction around it rolls back", (*demo).drop},
 	{"The target's password is nowhere but with the gateway", (*demo).credential},
 	{"The review is removed on main while a query runs: cut", (*demo).cut},
+	{"The same gate before an ssh host: one command line, one file, and a masked token", (*demo).sshHost},
 	{"What happened can be replayed", (*demo).replay},
 	{"It is in git, in a commit that the gateway signed", (*demo).audit},
 	{"verify passes; one byte of the recording is flipped; verify names it", (*demo).verify},

@@ -478,7 +478,7 @@ func TestEveryReasonHasARule(t *testing.T) {
 	seen := map[string]bool{}
 	for _, err := range []error{
 		identity.ErrMalformed, identity.ErrBadSignature, identity.ErrUnknownKey, identity.ErrForeignGateway,
-		identity.ErrWrongChannel, identity.ErrTooLong, identity.ErrNotYetValid, identity.ErrExpired,
+		identity.ErrWrongChannel, identity.ErrTooLong, identity.ErrNotYetValid, identity.ErrExpired, identity.ErrBadCertificate,
 	} {
 		seen[identity.Rule(err)] = true
 	}

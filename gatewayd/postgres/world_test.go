@@ -68,6 +68,7 @@ type world struct {
 
 	mu        sync.Mutex
 	summaries []record.Summary
+	logged    strings.Builder
 }
 
 const schema = `
@@ -83,6 +84,10 @@ create table vault.keys (id int, material text);
 type variant struct {
 	masks       string // YAML list of the connection's masks
 	targetExtra string // overrides of the target, YAML
+	plain       bool   // no TLS to the target
+	privileged  bool   // the target says so
+	connection  string // further lines of the connection's spec, YAML
+	reviewMasks string // YAML list
 	password    string // instead of the right one
 	verbs       string
 	startup     time.Duration
@@ -90,6 +95,10 @@ type variant struct {
 	limits      string                // of the review instead of rows, YAML
 	target      *peers.PostgresServer // instead of the shared one
 	port        int                   // where the gateway finds the target, instead of its own port
+	schema      []string              // statements, instead of schema
+	on          string                // what the review is about, YAML list items; app.* unless set
+	functions   string                // that the connection lists, YAML list
+	superuser   bool                  // the gateway's role is one
 }
 
 func newWorld(t testing.TB, c variant) *world {
@@ -101,11 +110,18 @@ func newWorld(t testing.TB, c variant) *world {
 		c.port = c.target.Port
 	}
 	w := &world{t: t, target: c.target, secret: "canary-" + strings.ToLower(rand.Text()), keys: map[string]ssh.Signer{}, files: fstest.MapFS{}}
-	w.database = w.target.NewDatabase(t, schema)
+	schemas := "app, other"
+	if c.schema == nil {
+		c.schema, schemas = []string{schema}, "app, vault"
+	}
+	w.database = w.target.NewDatabase(t, c.schema...)
 	w.role = "gw_" + w.database
-	w.exec("create role " + w.role + " login password '" + w.secret + "'; grant all on schema app, vault to " + w.role +
-		"; grant all on all tables in schema app, vault to " + w.role + "; grant create, temporary on database " + w.database + " to " + w.role +
+	w.exec("create role " + w.role + " login password '" + w.secret + "'; grant all on schema " + schemas + " to " + w.role +
+		"; grant all on all tables in schema " + schemas + " to " + w.role + "; grant create, temporary on database " + w.database + " to " + w.role +
 		"; alter role " + w.role + " set search_path = app")
+	if c.superuser {
+		w.exec("alter role " + w.role + " superuser")
+	}
 	var private ed25519.PrivateKey
 	for _, name := range []string{"user:bob", "user:alice", "agent:etl", "release", "gateway"} {
 		_, key, err := ed25519.GenerateKey(rand.Reader)
@@ -179,15 +195,26 @@ func (w *world) documents(c variant, password string) {
 	w.write(reviews.ConfigPath, reviews.KindConfig, "sallyport", `  repository: https://git.example.com/access.git
   approvals:
     - {match: {kinds: [Principal, Connection, AccessReview, Policy]}, mode: signature, threshold: 1, groups: [reviewers]}
+    - {match: {kinds: [AccessReview], unmask: true}, mode: signature, threshold: 1, groups: [reviewers]}
 `)
 	w.write("principals/agent_etl.yaml", reviews.KindPrincipal, "agent:etl", "  owner: user:alice\n  keys: [{key: \""+w.line("agent:etl")+"\"}]\n")
 	target := fmt.Sprintf("{host: %s, port: %d, database: %s, user: %s, ca: %s}", w.target.Host, c.port, w.database, w.role, w.target.CAFile)
+	if c.plain {
+		target = strings.Replace(target, "ca: "+w.target.CAFile, "tls: disable", 1)
+	}
 	if c.targetExtra != "" {
 		target = c.targetExtra
 	}
+	if c.privileged {
+		target = strings.TrimSuffix(target, "}") + ", privileged: true}"
+	}
 	connection := "  protocol: postgres\n  target: " + target + "\n  credential: \"file:" + password + "\"\n"
+	connection += c.connection
 	if c.masks != "" {
 		connection += "  mask: " + c.masks + "\n"
+	}
+	if c.functions != "" {
+		connection += "  functions: " + c.functions + "\n"
 	}
 	w.write("connections/orders-db.yaml", reviews.KindConnection, "orders-db", connection)
 	w.review(c)
@@ -201,19 +228,26 @@ func (w *world) review(c variant) {
 	if rows == 0 {
 		rows = 1000000
 	}
+	if c.on == "" {
+		c.on = `"app.*"`
+	}
 	if c.limits == "" {
 		c.limits = fmt.Sprintf("rows: %d", rows)
+	}
+	own := ""
+	if c.reviewMasks != "" {
+		own = "\n  mask: " + c.reviewMasks
 	}
 	w.write("reviews/orders-db/etl.yaml", reviews.KindReview, "orders-db/etl", fmt.Sprintf(`  sequence: %d
   requester: user:alice
   subject: agent:etl
   connection: orders-db
   allow:
-    - {verbs: [%s], on: ["app.*"]}
-  limits: {%s}
+    - {verbs: [%s], on: [%s]}
+  limits: {%s}%s
   validity: {notBefore: %q, expires: %q}
   justification: {ticket: OPS-1, reason: test}
-`, w.sequence+1, verbs, c.limits, time.Now().Add(-time.Hour).UTC().Format("2006-01-02T15:04:05Z"), time.Now().Add(time.Hour).UTC().Format("2006-01-02T15:04:05Z")))
+`, w.sequence+1, verbs, c.on, c.limits, own, time.Now().Add(-time.Hour).UTC().Format("2006-01-02T15:04:05Z"), time.Now().Add(time.Hour).UTC().Format("2006-01-02T15:04:05Z")))
 }
 
 // release builds, signs, publishes and opens what the access repo says now.
@@ -241,7 +275,7 @@ func (w *world) release() *release.Release {
 
 func (w *world) start(c variant, key ed25519.PrivateKey, reference string) {
 	w.releases, w.dir = w.t.TempDir(), w.t.TempDir()
-	log := slog.New(slog.NewTextHandler(testLog{w.t}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	log := slog.New(slog.NewTextHandler(testLog{w}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
 	w.journal, err = record.Open(record.Options{Dir: w.dir, Gateway: "gw1", Durability: record.DurabilityProcess,
 		Sign: func(b []byte) ([]byte, error) { return reviews.Sign(w.keys["gateway"], "sallyport.checkpoint.v1", b) }})
@@ -293,9 +327,12 @@ func (w *world) start(c variant, key ed25519.PrivateKey, reference string) {
 	})
 }
 
-type testLog struct{ t testing.TB }
+type testLog struct{ w *world }
 
 func (l testLog) Write(b []byte) (int, error) {
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	l.w.logged.Write(b)
 	if testing.Verbose() {
 		fmt.Fprint(os.Stderr, string(b))
 	}
@@ -415,3 +452,5 @@ func (w *world) recorded() string {
 	}
 	return all.String()
 }
+
+func mapFile(b []byte) *fstest.MapFile { return &fstest.MapFile{Data: b} }

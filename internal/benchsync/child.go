@@ -140,7 +140,7 @@ func syncChild(dir string) error {
 			if s == nil {
 				var err error
 				s, err = syncer.New(syncer.Options{
-					Remote: remote, StateDir: state, OutDir: filepath.Join(dir, "release"), Signer: accesstest.Signer("release"), TrustRoot: pin(),
+					Remote: remote, StateDir: state, Out: release.Folder(filepath.Join(dir, "release")), Signer: accesstest.Signer("release"), TrustRoot: pin(),
 				})
 				if err != nil {
 					return figures{}, err

@@ -3,6 +3,8 @@ package release_test
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 
 	"github.com/sallyport-dev/sallyport/policies/release"
@@ -67,6 +69,44 @@ func BenchmarkOpenFully(b *testing.B) {
 		for b.Loop() {
 			if _, err := r.openFully(next, before); err != nil {
 				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// BenchmarkMirror is from a poll that finds one changed review to the opened release,
+// by the file server of net/http on this machine, and what a poll costs that finds nothing.
+func BenchmarkMirror(b *testing.B) {
+	r, dir := big(b, 10_000)
+	r.review("db-0/job-0", 2, "app.orders")
+	dirs := []string{dir, r.publish(8)}
+	shown := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Header.Del("If-Modified-Since") // one of the two is older than the other
+		http.FileServer(http.Dir(dirs[shown])).ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	from, err := release.NewHTTP(server.URL, release.HTTPOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	m := &release.Mirror{From: from, Copy: release.Opener{Dir: b.TempDir(), Trust: r.trust()}}
+	current, err := m.Next(context.Background(), nil, now)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("one-changed", func(b *testing.B) {
+		for b.Loop() {
+			shown = 1 - shown
+			if current, err = m.Next(context.Background(), current, now); err != nil || current == nil {
+				b.Fatal("not taken: ", err)
+			}
+		}
+	})
+	b.Run("nothing-new", func(b *testing.B) {
+		for b.Loop() {
+			if changed, err := m.Next(context.Background(), current, now); err != nil || changed != nil {
+				b.Fatal("taken again, or ", err)
 			}
 		}
 	})

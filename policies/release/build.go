@@ -206,6 +206,9 @@ func connectionFileOf(in BuildInput, c *reviews.Connection, open []*reviews.Revi
 	file.documents.add(c.Source)
 	if c.Catalog != nil {
 		file.documents[reviews.CatalogPath(c.Metadata.Name)] = c.Catalog
+		if c.CatalogSource.Path != "" {
+			file.documents.add(c.CatalogSource)
+		}
 	}
 	for _, r := range open {
 		file.documents.add(r.Source)

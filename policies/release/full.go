@@ -87,7 +87,10 @@ func (s *suspects) add(c *Connection, known map[string][sha256.Size]byte, found 
 	s.connections[c.Name] = c
 	sidecars := c.documents.signatures()
 	found.reviews = make(map[string][sha256.Size]byte, len(c.reviews))
-	fresh := map[string]bool{c.Document.Source.Path: true, reviews.AttestationPath(c.Digest): true}
+	fresh := map[string]bool{
+		c.Document.Source.Path: true, reviews.AttestationPath(c.Digest): true,
+		reviews.CatalogPath(c.Name): true, reviews.AttestationPath(digest(c.Catalog)): true,
+	}
 	for name, review := range c.reviews {
 		at := review.Document.Source.Path
 		key := c.reviewKey(review, sidecars[at])
@@ -166,7 +169,8 @@ func (s *suspects) judge(ctx context.Context, r *Release) error {
 	case len(tree.Problems) > 0:
 		return few(tree.Problems)
 	case len(tree.Pending) > 0:
-		return fmt.Errorf("%s is not approved: the attestation of its pull request is missing", tree.Pending[0].Path)
+		p := tree.Pending[0]
+		return fmt.Errorf("%s is not approved: the attestation of its pull request is missing or not enough: %s; %s", p.Path, p.Needs[0], strings.Join(p.Ignored, "; "))
 	}
 	return s.compare(tree)
 }

@@ -104,7 +104,7 @@ func (c *Connection) checkDocuments(file connectionFile) error {
 	for _, name := range slices.Sorted(maps.Keys(file.documents)) { // so that the same problem is always told first
 		document, _, isSignature := strings.Cut(name, ".sigs/")
 		switch {
-		case document == c.Document.Source.Path, name == reviews.CatalogPath(c.Name), attestations[name]:
+		case document == c.Document.Source.Path, document == reviews.CatalogPath(c.Name) && c.Catalog != nil, attestations[name]:
 			continue
 		case reviews.KindOf(document) == reviews.KindReview:
 			entry := strings.TrimSuffix(strings.TrimPrefix(document, "reviews/"), ".yaml")

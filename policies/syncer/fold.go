@@ -99,7 +99,7 @@ func sortOut(changes []gitrepo.Change) (touched map[string]bool, base bool) {
 		}
 		doc := docOf(c.Path)
 		switch reviews.KindOf(doc) {
-		case reviews.KindPrincipal, reviews.KindConnection, reviews.KindReview:
+		case reviews.KindPrincipal, reviews.KindConnection, reviews.KindCatalog, reviews.KindReview:
 			touched[doc] = touched[doc] || doc == c.Path
 		}
 	}
@@ -129,7 +129,7 @@ func (f *fold) parseAhead(tree *gitrepo.Tree, docs []string) {
 // unnumbered documents have no sequence that orders their versions.
 func unnumbered(doc string) bool {
 	kind := reviews.KindOf(doc)
-	return kind == reviews.KindConnection || kind == reviews.KindPrincipal
+	return kind == reviews.KindConnection || kind == reviews.KindCatalog || kind == reviews.KindPrincipal
 }
 
 // judge decides whether a commit's trust, config and policies come into force.
@@ -399,6 +399,9 @@ func (f *fold) accept(tree *gitrepo.Tree, commit string) {
 	}
 	for _, c := range t.Connections {
 		f.inForce(c.Source.Path, c.Source.SHA256, commit)
+		if s := c.CatalogSource; c.Catalog != nil && s.Path != "" {
+			f.inForce(s.Path, s.SHA256, commit)
+		}
 		m := f.state.Documents[c.Source.Path]
 		m.Risk = c.Spec.Risk
 		f.state.Documents[c.Source.Path] = m

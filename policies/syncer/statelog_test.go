@@ -150,7 +150,7 @@ func TestASaveFails(t *testing.T) {
 	h.once()
 	a.put(reviewPath("etl"), review("etl", 2, "app.items"))
 	publish := h.publish
-	h.publish = func(ctx context.Context, dir string, in release.BuildInput, signer ssh.Signer) (*release.Built, error) {
+	h.publish = func(ctx context.Context, to release.Target, in release.BuildInput, signer ssh.Signer) (*release.Built, error) {
 		h.publish = publish
 		name := logFile(t, h.opt.StateDir)
 		f, err := os.OpenFile(name, os.O_APPEND|os.O_WRONLY, 0)

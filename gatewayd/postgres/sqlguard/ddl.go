@@ -560,9 +560,37 @@ func (a *analysis) comment(n *pg.CommentStmt) {
 		a.unsupported("COMMENT on this kind of object")
 		return
 	}
-	if a.qualifiedName(names, "relation") {
+	if len(names) == 1 {
+		names = a.qualifyComment(n, names[0])
+	}
+	if a.refusal != nil || len(names) == 2 && names[0] == "pg_temp" || a.qualifiedName(names, "relation") {
 		a.facts.verbs = append(a.facts.verbs, policies.Effect{Verb: "comment", Object: strings.Join(names, ".")})
 	}
+}
+
+// qualifyComment qualifies the name of COMMENT ON kind name, for which the parser reports no place.
+func (a *analysis) qualifyComment(n *pg.CommentStmt, name string) []string {
+	l := lexer{s: a.text, at: a.facts.start}
+	words := []string{"comment", "on", ""}
+	if n.Objtype == pg.ObjectType_OBJECT_MATVIEW {
+		words = append(words, "view")
+	}
+	for _, want := range words {
+		if t, more := l.next(); !more || want != "" && a.word(t) != want {
+			return []string{name}
+		}
+	}
+	t, more := l.next()
+	parts, _, ok := nameParts(a.text, t.start, 1)
+	if !more || !ok || foldIdent(a.text[parts[0].start:parts[0].end]) != name {
+		return []string{name}
+	}
+	target, ok := a.resolve(&pg.RangeVar{Relname: name, Inh: true})
+	if !ok {
+		return []string{name}
+	}
+	a.edits = append(a.edits, edit{start: t.start, end: t.start, text: quoteIdent(target.schema) + "."})
+	return []string{target.schema, target.name}
 }
 
 func (a *analysis) grant(n *pg.GrantStmt) {

@@ -33,6 +33,12 @@ var checkedFunctions = map[string]func(*analysis, *pg.FuncCall){
 	"setval":          (*analysis).callSequence,
 	"currval":         (*analysis).callSequence,
 	"pg_notify":       (*analysis).callNotify,
+
+	"pg_advisory_lock": (*analysis).callAdvisory, "pg_advisory_lock_shared": (*analysis).callAdvisory,
+	"pg_advisory_xact_lock": (*analysis).callAdvisory, "pg_advisory_xact_lock_shared": (*analysis).callAdvisory,
+	"pg_try_advisory_lock": (*analysis).callAdvisory, "pg_try_advisory_lock_shared": (*analysis).callAdvisory,
+	"pg_try_advisory_xact_lock": (*analysis).callAdvisory, "pg_try_advisory_xact_lock_shared": (*analysis).callAdvisory,
+	"pg_advisory_unlock": (*analysis).callAdvisory, "pg_advisory_unlock_shared": (*analysis).callAdvisory,
 }
 
 // funcCall checks the name of a function and pins it to the schema it was checked in.
@@ -72,6 +78,8 @@ func (a *analysis) qualifiedCall(n *pg.FuncCall, schema, name string) {
 	switch {
 	case schema == "pg_catalog" && checkedFunctions[name] != nil:
 		checkedFunctions[name](a, n)
+	case name == "system_user" && n.Funcformat == pg.CoercionForm_COERCE_SQL_SYNTAX && a.g.catalog.hasColumnNamed(name):
+		a.refuse("function_not_allowed", "system_user is also a column of this database, so what is meant depends on the server's version; write the column in double quotes")
 	case schema == "pg_catalog" && (allowedFunctions[name] || n.Funcformat == pg.CoercionForm_COERCE_SQL_SYNTAX && !deniedFunctions[name]):
 	case schema == "information_schema" && schemaFunctions[name]:
 	case a.g.listed[key(schema, name)]:
@@ -101,7 +109,7 @@ func (a *analysis) prefix(at int, schema string) {
 
 // fieldName refuses a field that could be a function call in disguise: qualifier.name or (expression).name.
 func (a *analysis) fieldName(qualifier, name string) {
-	if !deniedFunctions[name] && len(a.g.catalog.functions[name]) == 0 {
+	if !deniedFunctions[name] && checkedFunctions[name] == nil && len(a.g.catalog.functions[name]) == 0 {
 		return
 	}
 	if qualifier != "" && a.g.catalog.hasColumnNamed(name) {
@@ -112,16 +120,22 @@ func (a *analysis) fieldName(qualifier, name string) {
 }
 
 // ambiguousFields refuses alias.name where name is a function that may not be
-// called, unless every relation known by that alias has such a column.
+// called, unless every relation known by that alias has such a column. What a
+// statement writes to is also known as excluded, old and new.
 func (a *analysis) ambiguousFields() {
 	for _, pair := range a.facts.ambiguous {
-		found := a.facts.derived[pair]
+		found, known := a.facts.derived[pair], a.facts.aliases[pair[0]]
+		row := pair[0] == "excluded" || pair[0] == "old" || pair[0] == "new"
 		for _, u := range a.facts.uses {
-			if u.alias == pair[0] && u.rel != nil && u.rel.Column(pair[1]) != nil {
+			also := row && u.target
+			if also {
+				known++
+			}
+			if (u.alias == pair[0] || also) && u.rel != nil && u.rel.Column(pair[1]) != nil {
 				found++
 			}
 		}
-		if found == 0 || found != a.facts.aliases[pair[0]] {
+		if found == 0 || found != known {
 			a.refuseField(pair[1])
 		}
 	}
@@ -177,11 +191,12 @@ func (a *analysis) typeName(n *pg.TypeName) {
 }
 
 // stringArgument is the constant text of an argument, through casts.
-func stringArgument(n *pg.Node) (string, bool) {
+func (a *analysis) stringArgument(n *pg.Node) (string, bool) {
 	for n.GetTypeCast() != nil {
 		n = n.GetTypeCast().Arg
 	}
 	c := n.GetAConst()
+	a.matters(c)
 	if c == nil || c.Isnull || c.GetSval() == nil {
 		return "", false
 	}
@@ -198,21 +213,32 @@ func plainCall(n *pg.FuncCall) bool {
 // no view of others. It is let through as it stands.
 const pgDumpRestricts = "SELECT set_config(name, 'view, foreign-table', false) FROM pg_settings WHERE name = 'restrict_nonsystem_relation_kind'"
 
-// callSetConfig allows what SET of the same would allow.
+// callSetConfig allows what SET of the same would allow. The search path, which
+// decides what later names mean, may be set by a statement that does nothing else.
 func (a *analysis) callSetConfig(n *pg.FuncCall) {
 	if strings.Join(strings.Fields(a.text[a.facts.start:a.facts.end]), " ") == pgDumpRestricts {
+		a.exact = true
 		return
 	}
-	if len(n.Args) == 3 && plainCall(n) && a.onlyCall {
-		name, okName := stringArgument(n.Args[0])
-		value, okValue := stringArgument(n.Args[1])
+	if len(n.Args) == 3 && plainCall(n) {
+		name, okName := a.stringArgument(n.Args[0])
+		value, okValue := a.stringArgument(n.Args[1])
+		a.matters(n.Args[2].GetAConst())
 		local := n.Args[2].GetAConst().GetBoolval()
-		if okName && okValue && n.Args[2].GetAConst() != nil {
-			a.setting(strings.ToLower(name), value, splitSearchPath(value), local.GetBoolval())
+		name = strings.ToLower(name)
+		switch {
+		case !okName || !okValue || n.Args[2].GetAConst() == nil:
+		case a.onlyCall:
+			a.setting(name, value, splitSearchPath(value), local.GetBoolval())
+			return
+		case name != "search_path":
+			if !settingAllowed(name, value) {
+				a.refuseSetting(name)
+			}
 			return
 		}
 	}
-	a.refuse("setting_not_allowed", "set_config is allowed only as select set_config('name', 'value', true or false) with constants; use SET")
+	a.refuse("setting_not_allowed", "set_config takes constants only, and the search path only as select set_config('search_path', '…', true or false); use SET")
 }
 
 // hiddenSettings match the names of settings that hold files, commands or passwords, or that somebody made up.
@@ -222,7 +248,7 @@ const hiddenSettings = `[.]|conninfo|_command|_cmd|_file$|keyfile$|_director|pas
 // that is not a constant, the hidden ones become null.
 func (a *analysis) callCurrentSetting(n *pg.FuncCall) {
 	if len(n.Args) >= 1 && plainCall(n) {
-		if name, ok := stringArgument(n.Args[0]); ok {
+		if name, ok := a.stringArgument(n.Args[0]); ok {
 			a.showSetting(strings.ToLower(name))
 			return
 		}
@@ -259,6 +285,38 @@ func (a *analysis) hideSettings(n *pg.FuncCall) bool {
 	return true
 }
 
+// allSettings makes pg_show_all_settings() in FROM, which pgAdmin asks, the
+// settings that may be shown. It reports false for anything else.
+func (a *analysis) allSettings(n *pg.RangeFunction) bool {
+	if len(n.Functions) != 1 || n.IsRowsfrom || n.Ordinality || len(n.Coldeflist) > 0 {
+		return false
+	}
+	items := n.Functions[0].GetList().GetItems()
+	if len(items) == 0 {
+		return false
+	}
+	call := items[0].GetFuncCall()
+	names := stringsOf(call.GetFuncname())
+	if len(names) == 0 || names[len(names)-1] != "pg_show_all_settings" || len(names) > 2 || len(names) == 2 && names[0] != "pg_catalog" ||
+		len(call.Args) > 0 || !plainCall(call) {
+		return false
+	}
+	end, ok := nameEnd(a.text, int(call.Location), len(names))
+	l := lexer{s: a.text, at: end}
+	if ok {
+		end, ok = l.parentheses()
+	}
+	if !ok {
+		return false
+	}
+	text := secretSettings
+	if n.Alias == nil {
+		text += " as pg_show_all_settings"
+	}
+	a.edits = append(a.edits, edit{start: int(call.Location), end: end, text: text, reads: 1})
+	return true
+}
+
 // commaIn finds the first comma outside of parentheses.
 func commaIn(s string, start, end int) (int, bool) {
 	l := lexer{s: s, at: start}
@@ -284,7 +342,14 @@ func (a *analysis) callSequence(n *pg.FuncCall) {
 		a.refuse("function_not_allowed", "a sequence function needs a constant name; write nextval('schema.sequence')")
 		return
 	}
-	text, ok := stringArgument(n.Args[0])
+	arg, kind := n.Args[0], "S"
+	var columns []string
+	if owned := a.serialSequence(arg); owned != nil {
+		arg, kind = owned.Args[0], "rp"
+		column, _ := a.stringArgument(owned.Args[1])
+		columns = []string{column}
+	}
+	text, ok := a.stringArgument(arg)
 	parts, okParts := splitName(text)
 	if !ok || !okParts || len(parts) > 2 {
 		a.refuse("function_not_allowed", "a sequence function needs a constant name; write nextval('schema.sequence')")
@@ -298,22 +363,40 @@ func (a *analysis) callSequence(n *pg.FuncCall) {
 	if !ok {
 		return
 	}
-	if t.rel != nil && t.rel.Kind != "S" || t.system {
+	if t.rel != nil && !strings.Contains(kind, t.rel.Kind) || t.system {
 		a.refuse("function_not_allowed", "%s is not a sequence", text)
 		return
 	}
 	if r.Schemaname == "" {
-		a.qualifySequence(n.Args[0], t)
+		a.qualifyConstant(arg, t)
 	}
 	verb := "update"
 	if n.Funcname[len(n.Funcname)-1].GetString_().GetSval() == "currval" {
 		verb = "select"
 	}
-	a.facts.verbs = append(a.facts.verbs, policies.Effect{Verb: verb, Object: t.object()})
+	a.facts.verbs = append(a.facts.verbs, policies.Effect{Verb: verb, Object: t.object(), Columns: columns})
 }
 
-// qualifySequence replaces the constant by the qualified name.
-func (a *analysis) qualifySequence(arg *pg.Node, t target) {
+// serialSequence is the call pg_get_serial_sequence('table', 'column') that names
+// a sequence: what is done to it is done to that column. nil when it is none.
+func (a *analysis) serialSequence(n *pg.Node) *pg.FuncCall {
+	for n.GetTypeCast() != nil {
+		n = n.GetTypeCast().Arg
+	}
+	call := n.GetFuncCall()
+	names := stringsOf(call.GetFuncname())
+	if len(names) == 0 || names[len(names)-1] != "pg_get_serial_sequence" || len(names) == 2 && names[0] != "pg_catalog" || len(names) > 2 ||
+		len(call.Args) != 2 || !plainCall(call) {
+		return nil
+	}
+	if _, ok := a.stringArgument(call.Args[1]); !ok {
+		return nil
+	}
+	return call
+}
+
+// qualifyConstant replaces the constant name of a relation by the qualified one.
+func (a *analysis) qualifyConstant(arg *pg.Node, t target) {
 	for arg.GetTypeCast() != nil {
 		arg = arg.GetTypeCast().Arg
 	}
@@ -369,8 +452,8 @@ func foldIdent(s string) string {
 // callNotify is NOTIFY with another spelling.
 func (a *analysis) callNotify(n *pg.FuncCall) {
 	if len(n.Args) == 2 && plainCall(n) {
-		if channel, ok := stringArgument(n.Args[0]); ok {
-			a.facts.verbs = append(a.facts.verbs, policies.Effect{Verb: "notify", Object: channel})
+		if _, ok := a.stringArgument(n.Args[0]); ok {
+			a.facts.verbs = append(a.facts.verbs, policies.Effect{Verb: "notify"})
 			return
 		}
 	}

@@ -20,7 +20,7 @@ relation as (
   select c.oid, n.nspname, c.relname, c.relkind
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
    where (c.relkind in ('r','p','v','m','f','S','c','i','I') and not exists (select from skipped s where s.oid = n.oid))
-      or (n.nspname = 'pg_catalog' and c.relname in ('pg_stat_activity', 'pg_subscription', 'pg_db_role_setting', 'pg_roles', 'pg_user', 'pg_user_mappings'))
+      or (n.nspname = 'pg_catalog' and c.relname in ('pg_stat_activity', 'pg_subscription', 'pg_db_role_setting', 'pg_roles', 'pg_user', 'pg_user_mappings', 'pg_stat_gssapi', 'pg_stat_ssl'))
 ),
 col as (
   select a.attrelid, a.attnum, pg_catalog.json_strip_nulls(pg_catalog.json_build_object(

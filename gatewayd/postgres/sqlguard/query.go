@@ -46,32 +46,51 @@ func (a *analysis) visit(m any) {
 		children(n, a.visitBelow)
 	case *pg.A_Expr:
 		a.operator(stringsOf(n.Name))
+		switch n.Kind {
+		case pg.A_Expr_Kind_AEXPR_BETWEEN, pg.A_Expr_Kind_AEXPR_NOT_BETWEEN, pg.A_Expr_Kind_AEXPR_BETWEEN_SYM, pg.A_Expr_Kind_AEXPR_NOT_BETWEEN_SYM:
+			a.operator([]string{"<="})
+			a.operator([]string{">="})
+			a.operator([]string{"<"})
+			a.operator([]string{">"})
+		}
 		children(n, a.visitBelow)
 	case *pg.SubLink:
 		a.operator(stringsOf(n.OperName))
+		if n.SubLinkType == pg.SubLinkType_ANY_SUBLINK && len(n.OperName) == 0 { // IN
+			a.operator([]string{"="})
+		}
 		children(n, a.visitBelow)
 	case *pg.SortBy:
 		a.operator(stringsOf(n.UseOp))
 		children(n, a.visitBelow)
 	case *pg.TypeName:
 		a.typeName(n)
+		a.types++ // whose modifiers are constants that decide what type it is
 		children(n, a.visitBelow)
+		a.types--
+	case *pg.A_Const:
+		a.constant(n)
 	case *pg.JoinExpr:
 		a.facts.natural = a.facts.natural || n.IsNatural
 		a.alias(n.Alias)
 		a.alias(n.JoinUsingAlias)
 		a.facts.joinAlias = a.facts.joinAlias || n.Alias != nil
+		if n.IsNatural || len(n.UsingClause) > 0 {
+			a.operator([]string{"="})
+		}
 		for _, name := range stringsOf(n.UsingClause) {
 			a.facts.columns = append(a.facts.columns, columnRef{names: []string{name}, location: -1})
 		}
 		children(n, a.visitBelow)
 	case *pg.RangeSubselect:
 		a.alias(n.Alias)
-		a.derived(n)
 		children(n, a.visitBelow)
+		a.derived(n)
 	case *pg.RangeFunction:
 		a.alias(n.Alias)
-		children(n, a.visitBelow)
+		if !a.allSettings(n) {
+			children(n, a.visitBelow)
+		}
 	case *pg.RangeTableFunc:
 		a.alias(n.Alias)
 		children(n, a.visitBelow)
@@ -90,8 +109,13 @@ func (a *analysis) visit(m any) {
 		children(m, a.visitBelow)
 	case *pg.MergeSupportFunc:
 		a.sqlFunctions("merge_action")
-	case *pg.Alias, *pg.A_Star, *pg.A_Indices, *pg.A_Const, *pg.A_ArrayExpr, *pg.ResTarget, *pg.MultiAssignRef,
-		*pg.BoolExpr, *pg.CaseExpr, *pg.CaseWhen, *pg.CoalesceExpr, *pg.MinMaxExpr, *pg.NullTest, *pg.BooleanTest,
+	case *pg.CaseExpr:
+		if n.Arg != nil {
+			a.operator([]string{"="})
+		}
+		children(n, a.visitBelow)
+	case *pg.Alias, *pg.A_Star, *pg.A_Indices, *pg.A_ArrayExpr, *pg.ResTarget, *pg.MultiAssignRef,
+		*pg.BoolExpr, *pg.CaseWhen, *pg.CoalesceExpr, *pg.MinMaxExpr, *pg.NullTest, *pg.BooleanTest,
 		*pg.RowExpr, *pg.GroupingSet, *pg.GroupingFunc, *pg.CollateClause, *pg.NamedArgExpr, *pg.SQLValueFunction,
 		*pg.TypeCast, *pg.XmlExpr, *pg.XmlSerialize, *pg.SetToDefault, *pg.CurrentOfExpr, *pg.WindowDef,
 		*pg.RangeTableFuncCol, *pg.ColumnDef, *pg.InferClause, *pg.IndexElem, *pg.OnConflictClause, *pg.MergeWhenClause,
@@ -115,18 +139,74 @@ func (a *analysis) alias(alias *pg.Alias) {
 	}
 }
 
-// derived notes the column names of a sub-select in FROM that its list spells out.
+// derived notes the column names of a sub-select in FROM.
 func (a *analysis) derived(n *pg.RangeSubselect) {
-	q := n.Subquery.GetSelectStmt()
-	if q == nil || n.Alias == nil || len(n.Alias.Colnames) > 0 || q.Op != pg.SetOperation_SETOP_NONE {
+	if n.Alias == nil || len(n.Alias.Colnames) > 0 {
 		return
 	}
-	for _, item := range q.TargetList {
-		name := item.GetResTarget().GetName()
-		if ref := stringsOf(item.GetResTarget().GetVal().GetColumnRef().GetFields()); name == "" && len(ref) > 0 {
-			name = ref[len(ref)-1]
-		}
+	for name := range a.columnsOf(n.Subquery) {
 		a.facts.derived[[2]string{n.Alias.Aliasname, name}]++
+	}
+}
+
+// columnsOf are columns that the result of a query surely has.
+func (a *analysis) columnsOf(n *pg.Node) map[string]bool {
+	q := n.GetSelectStmt()
+	if q == nil {
+		return nil
+	}
+	for q.Larg != nil { // which names the columns of a set operation
+		q = q.Larg
+	}
+	names := make(map[string]bool)
+	for _, item := range q.TargetList {
+		r := item.GetResTarget()
+		ref := stringsOf(r.GetVal().GetColumnRef().GetFields())
+		switch {
+		case r.GetName() != "":
+			names[r.Name] = true
+		case isStar(r.GetVal()) && len(ref) == 1:
+			for _, from := range q.FromClause {
+				a.columnsFrom(from, names)
+			}
+		case len(ref) > 0 && !isStar(r.GetVal()):
+			names[ref[len(ref)-1]] = true
+		}
+	}
+	return names
+}
+
+// columnsFrom adds the columns that an item of FROM surely has.
+func (a *analysis) columnsFrom(n *pg.Node, names map[string]bool) {
+	switch m := inner(n).(type) {
+	case *pg.RangeVar:
+		if m.Alias != nil && len(m.Alias.Colnames) > 0 {
+			return
+		}
+		if m.Schemaname == "" && a.isWithQuery(m.Relname) {
+			for name := range a.facts.withColumns[m.Relname] {
+				names[name] = true
+			}
+			return
+		}
+		for _, u := range a.facts.uses {
+			if u.start == int(m.Location) && u.rel != nil {
+				for _, c := range u.rel.Columns {
+					names[c.Name] = true
+				}
+			}
+		}
+	case *pg.RangeSubselect:
+		if m.Alias == nil || len(m.Alias.Colnames) == 0 {
+			for name := range a.columnsOf(m.Subquery) {
+				names[name] = true
+			}
+		}
+	case *pg.JoinExpr:
+		if m.Alias == nil {
+			a.columnsFrom(m.Larg, names)
+			a.columnsFrom(m.Rarg, names)
+		}
 	}
 }
 

@@ -71,6 +71,11 @@ func (a *analysis) withQueries(w *pg.WithClause, body func()) {
 		}
 		children(cte, a.visitBelow)
 		scope[cte.Ctename] = true
+		if _, twice := a.facts.withColumns[cte.Ctename]; twice || len(cte.Aliascolnames) > 0 {
+			a.facts.withColumns[cte.Ctename] = nil
+		} else {
+			a.facts.withColumns[cte.Ctename] = a.columnsOf(cte.Ctequery)
+		}
 	}
 	body()
 	a.ctes = a.ctes[:len(a.ctes)-1]
@@ -136,6 +141,10 @@ func (a *analysis) resolveIn(schema, name string) (target, bool) {
 	rel := a.g.catalog.Relation(schema, name)
 	if rel == nil {
 		a.refuse("unknown_relation", "relation %s.%s is not in the catalog; check the name, or pull the catalog again if it is new", schema, name)
+		return target{}, false
+	}
+	if (rel.Kind == "v" || rel.Kind == "m") && a.g.catalog.showsOthers(rel, make(map[*Relation]bool)) {
+		a.refuse("system_catalog", "%s.%s shows the statements of other sessions, which come to the database as the same role, and is not readable here", schema, name)
 		return target{}, false
 	}
 	return target{schema: schema, name: name, rel: rel}, true
@@ -221,7 +230,7 @@ func (a *analysis) note(r *pg.RangeVar, t target) *use {
 	if !t.temp {
 		u.masked = a.g.masked[key(t.schema, t.name)]
 	}
-	if t.system && u.masked == nil && secretSystemColumns[t.name].column != "" {
+	if t.system && u.masked == nil && secretSystemColumns[t.name] != nil {
 		a.refuse("system_catalog", "the catalog does not describe pg_catalog.%s, part of which is hidden; pull the catalog again", t.name)
 	}
 	u.qualified = r.Schemaname != ""
@@ -241,6 +250,10 @@ func (a *analysis) read(r *pg.RangeVar) *use {
 		a.facts.aliases[aliasOf(r)]++
 		if r.Alias != nil && len(r.Alias.Colnames) > 0 {
 			a.facts.aliasColumns = true
+			return nil
+		}
+		for name := range a.facts.withColumns[r.Relname] {
+			a.facts.derived[[2]string{aliasOf(r), name}]++
 		}
 		return nil
 	}

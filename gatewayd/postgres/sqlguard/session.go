@@ -36,6 +36,7 @@ func (a *analysis) topLevel(m any) {
 	case *pg.DeclareCursorStmt:
 		f.part = Part{Kind: KindDeclare, Name: n.Portalname}
 		a.query(n.Query, false)
+		a.lookups(n.Query.GetSelectStmt())
 	case *pg.FetchStmt:
 		f.part = Part{Kind: KindFetch, Name: n.Portalname, ScrubErrors: false}
 	case *pg.ClosePortalStmt:
@@ -60,10 +61,10 @@ func (a *analysis) topLevel(m any) {
 		f.part = Part{Kind: KindDiscard, Name: discardName(n.Target)}
 	case *pg.NotifyStmt:
 		f.part = Part{Kind: KindNotify, Name: n.Conditionname}
-		f.verbs = append(f.verbs, policies.Effect{Verb: "notify", Object: n.Conditionname})
+		f.verbs = append(f.verbs, policies.Effect{Verb: "notify"})
 	case *pg.ListenStmt:
 		f.part = Part{Kind: KindNotify, Name: n.Conditionname}
-		f.verbs = append(f.verbs, policies.Effect{Verb: "listen", Object: n.Conditionname})
+		f.verbs = append(f.verbs, policies.Effect{Verb: "listen"})
 	case *pg.UnlistenStmt:
 		f.part = Part{Kind: KindNotify, Name: n.Conditionname}
 	default:
@@ -113,6 +114,9 @@ func (a *analysis) topSelect(n *pg.SelectStmt) {
 	}
 	a.selectStmt(n, true)
 	a.onlyCall = false
+	if into == nil {
+		a.lookups(n)
+	}
 	if into != nil {
 		a.storedResult()
 	}
@@ -186,7 +190,9 @@ func (a *analysis) query(n *pg.Node, outermost bool) {
 func (a *analysis) explain(n *pg.ExplainStmt) {
 	switch m := inner(n.Query).(type) {
 	case *pg.ExecuteStmt:
-		a.execute(m)
+		if a.execute(m); a.facts.lookups > 0 {
+			a.refuse("masked_lookup", "the plan of a statement that looks up values of masked columns would tell how many rows have them; explain the SELECT itself, which is shown with the masks")
+		}
 	case *pg.CreateTableAsStmt:
 		a.definition(m)
 	case *pg.DeclareCursorStmt:
@@ -203,6 +209,7 @@ func (a *analysis) prepare(n *pg.PrepareStmt) {
 		a.visitNode(t)
 	}
 	a.query(n.Query, true)
+	a.lookups(n.Query.GetSelectStmt())
 }
 
 func (a *analysis) execute(n *pg.ExecuteStmt) {
@@ -216,6 +223,7 @@ func (a *analysis) execute(n *pg.ExecuteStmt) {
 	f.verbs = append(f.verbs, p.Effects...)
 	f.executesMasked = f.executesMasked || p.Masked
 	f.secret = f.secret || p.Sensitive
+	f.lookups += p.Lookups
 	a.visitAll(n.Params)
 }
 
@@ -252,6 +260,10 @@ func (a *analysis) variableSet(n *pg.VariableSetStmt) {
 		part.Name, part.Reset = "all", true
 	case pg.VariableSetKind_VAR_RESET, pg.VariableSetKind_VAR_SET_DEFAULT:
 		part.Reset = true
+		if name == "role" || name == "session_authorization" {
+			a.resetRole(n.Kind)
+			return
+		}
 		if _, known := settableSettings[name]; !known {
 			a.refuseSetting(name)
 		}
@@ -261,10 +273,38 @@ func (a *analysis) variableSet(n *pg.VariableSetStmt) {
 			a.refuse("setting_not_allowed", "the value of %s is not understood; write a constant", name)
 			return
 		}
+		if name == "role" && len(values) == 1 && values[0] == "none" {
+			part.Reset = true
+			a.resetRole(pg.VariableSetKind_VAR_SET_DEFAULT)
+			return
+		}
 		a.setting(name, strings.Join(values, ", "), values, n.IsLocal)
 	default:
 		a.refuseSetting(name)
 	}
+}
+
+// resetRole lets pools of connections put the role back. The role of the login
+// is what a session has all the time, so that it becomes a statement that keeps it:
+// SET SESSION AUTHORIZATION DEFAULT would also leave a role that the login was given.
+func (a *analysis) resetRole(kind pg.VariableSetKind) {
+	text := "reset role"
+	if kind == pg.VariableSetKind_VAR_SET_DEFAULT {
+		text = "set role to default"
+	}
+	l := lexer{s: a.text, at: a.facts.start}
+	var first, last token
+	for {
+		t, more := l.next()
+		if !more || t.start >= a.facts.end {
+			break
+		}
+		if first.end == 0 {
+			first = t
+		}
+		last = t
+	}
+	a.edits = append(a.edits, edit{start: first.start, end: last.end, text: text})
 }
 
 // settingValues are the constants of a SET.

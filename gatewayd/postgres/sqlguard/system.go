@@ -1,17 +1,25 @@
 package sqlguard
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // secretSystemColumns are columns of system catalogs that show other sessions'
 // statements, passwords, or settings that somebody made up. They are masked on
 // every connection. PullQuery describes these catalogs.
-var secretSystemColumns = map[string]struct{ column, mask string }{
-	"pg_stat_activity":   {"query", "'****'::pg_catalog.text"},
-	"pg_subscription":    {"subconninfo", "'****'::pg_catalog.text"},
-	"pg_db_role_setting": {"setconfig", "null::pg_catalog._text"},
-	"pg_roles":           {"rolconfig", "null::pg_catalog._text"},
-	"pg_user":            {"useconfig", "null::pg_catalog._text"},
-	"pg_user_mappings":   {"umoptions", "null::pg_catalog._text"},
+var secretSystemColumns = map[string]map[string]string{
+	"pg_stat_activity": {
+		"query":            "'****'::pg_catalog.text",
+		"application_name": "case when {pid} operator(pg_catalog.=) pg_catalog.pg_backend_pid() then {application_name} else '****' end", // others choose what it says
+	},
+	"pg_subscription":    {"subconninfo": "'****'::pg_catalog.text"},
+	"pg_db_role_setting": {"setconfig": "null::pg_catalog._text"},
+	"pg_roles":           {"rolconfig": "null::pg_catalog._text"},
+	"pg_user":            {"useconfig": "null::pg_catalog._text"},
+	"pg_user_mappings":   {"umoptions": "null::pg_catalog._text"},
+	"pg_stat_gssapi":     {"principal": "'****'::pg_catalog.text"},
+	"pg_stat_ssl":        {"client_dn": "'****'::pg_catalog.text"},
 }
 
 // secretSettings are settings whose values name files, commands or passwords.
@@ -19,14 +27,23 @@ const secretSettings = `(select * from pg_catalog.pg_settings as sallyport_sourc
 
 // maskSystem masks what the system catalogs would show of others.
 func maskSystem(cat *Catalog, masked map[string]*maskedRelation) {
-	for name, secret := range secretSystemColumns {
+	for name, secrets := range secretSystemColumns {
 		rel := cat.Relation("pg_catalog", name)
-		if rel == nil || rel.Column(secret.column) == nil {
+		if rel == nil {
 			continue
 		}
-		masked[key("pg_catalog", name)] = &maskedRelation{
-			rel: rel, system: true,
-			masks: map[string]string{secret.column: secret.mask}, with: map[string]string{secret.column: "redact"},
+		m := &maskedRelation{rel: rel, system: true, masks: make(map[string]string), with: make(map[string]string)}
+		var places []string
+		for i, col := range rel.Columns {
+			places = append(places, "{"+col.Name+"}", fmt.Sprintf("c%d", i+1))
+		}
+		for column, mask := range secrets {
+			if rel.Column(column) != nil {
+				m.masks[column], m.with[column] = strings.NewReplacer(places...).Replace(mask), "redact"
+			}
+		}
+		if len(m.masks) == len(secrets) {
+			masked[key("pg_catalog", name)] = m
 		}
 	}
 	masked[key("pg_catalog", "pg_settings")] = &maskedRelation{
@@ -57,11 +74,24 @@ var settableSettings = map[string][]string{
 	"transaction_deferrable": nil, "transaction_isolation": nil, "transaction_read_only": nil, "transaction_timeout": nil,
 	"vacuum_cost_delay": nil, "vacuum_cost_limit": nil, "work_mem": nil, "xmlbinary": nil, "xmloption": nil,
 	"default_text_search_config": nil, "effective_cache_size": nil, "effective_io_concurrency": nil,
-	"client_min_messages":         {"error", "warning", "notice", "info"},
-	"client_encoding":             {"utf8", "utf-8", "unicode"},
-	"standard_conforming_strings": {"on", "true", "yes", "1"},
-	"escape_string_warning":       {"on", "off", "true", "false"},
-	"transform_null_equals":       {"off", "false", "no", "0"},
+	"array_nulls": nil, "backend_flush_after": nil, "client_connection_check_interval": nil, "commit_siblings": nil,
+	"cpu_index_tuple_cost": nil, "cpu_operator_cost": nil, "cpu_tuple_cost": nil, "default_statistics_target": nil,
+	"enable_distinct_reordering": nil, "enable_group_by_reordering": nil,
+	"enable_presorted_aggregate": nil, "enable_self_join_elimination": nil, "geqo_effort": nil, "geqo_generations": nil,
+	"geqo_pool_size": nil, "geqo_seed": nil, "geqo_selection_bias": nil, "icu_validation_level": nil, "io_combine_limit": nil,
+	"jit_above_cost": nil, "jit_inline_above_cost": nil, "jit_optimize_above_cost": nil, "logical_decoding_work_mem": nil,
+	"maintenance_io_concurrency": nil, "recursive_worktable_factor": nil, "seed": nil, "stats_fetch_consistency": nil,
+	"temp_tablespaces": nil, "vacuum_buffer_usage_limit": nil, "vacuum_cost_page_dirty": nil, "vacuum_cost_page_hit": nil,
+	"vacuum_cost_page_miss": nil, "vacuum_failsafe_age": nil, "vacuum_freeze_min_age": nil, "vacuum_freeze_table_age": nil,
+	"vacuum_multixact_failsafe_age": nil, "vacuum_multixact_freeze_min_age": nil, "vacuum_multixact_freeze_table_age": nil,
+	"debug_parallel_query": {"off", "false"}, "force_parallel_mode": {"off", "false"}, "ssl_renegotiation_limit": {"0"},
+	"restrict_nonsystem_relation_kind": {"", "view", "foreign-table", "view, foreign-table"},
+	"session_replication_role":         {"origin"},
+	"client_min_messages":              {"error", "warning", "notice", "info"},
+	"client_encoding":                  {"utf8", "utf-8", "unicode"},
+	"standard_conforming_strings":      {"on", "true", "yes", "1"},
+	"escape_string_warning":            {"on", "off", "true", "false"},
+	"transform_null_equals":            {"off", "false", "no", "0"},
 }
 
 // shownSettings may be read by SHOW beside those that may be set.

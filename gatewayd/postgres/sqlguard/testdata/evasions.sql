@@ -535,3 +535,178 @@ select pg_stat_get_activity(pg_backend_pid()), 'Zq7' || 'Canary'  ;; select ssn 
 ! load 'x'
 ! import foreign schema x from server y into z
 ! security label on table customers is 'x'
+! select ('config_file'::text).current_setting
+! select (x.t).current_setting from (select 'data_directory'::text as t) x
+! select ('app.seq'::regclass).nextval
+select pg_get_serial_sequence('app.customers', (select ssn from customers limit 1))
+select setval('app.seq', salary) from customers
+select setval(pg_get_serial_sequence('app.customers', 'id'), salary) from customers ;; select salary from customers
+with c as (select * from customers) select c.ssn, c.email from c
+with c(a, b, email) as (select * from customers) select c.email from c
+with c as (select id from orders) select o.email from c, orders o ;; select ssn from customers
+select old.email from (select * from customers) old
+with email as (select * from customers) select email.email, email from email
+select s.email from (select * from customers union all select * from customers) s
+select x.email from (select * from (customers c join orders o on true) j) x
+select set_config('application_name', ssn, false) from customers
+select set_config('application_name', 'x', false), ssn from customers
+select set_config('search_path', 'other', false), email from app.customers
+select (select set_config('search_path', 'app', false)), (select ssn from app.customers limit 1)
+set role to default; select ssn from customers
+reset role; select ssn from customers
+! set session authorization default ;; select current_user
+select case ssn when 'x' then 1 end, ssn from customers
+select ssn between 'a' and 'b', ssn from customers
+-- json constructors
+! select json_object('k': ssn) from customers
+! select json_arrayagg(ssn) from customers
+! select json_array(select ssn from customers)
+! select * from json_table((select jsonb_agg(c) from customers c), '$[*]' columns (s text path '$.ssn'))
+! select json_value(to_jsonb(c), '$.ssn') from customers c
+! select json_query(notes, '$') from customers
+! select json_serialize(json_object('s' value ssn)) from customers
+! select any_value(ssn) from customers
+! select array_sort(array_agg(ssn)) from customers
+! select array_reverse(tags), array_sample(tags, 1), array_shuffle(tags) from customers
+! select casefold(ssn) from customers
+! select reverse(ssn::bytea) from customers
+! select crc32(ssn::bytea), ssn is json from customers
+! select to_bin(salary), to_oct(salary) from customers
+! select json_exists(notes, '$ ? (@.k starts with "Zq7")'), notes from customers
+! merge into scratch s using customers c on s.id = c.id when not matched then insert (id, v) values (c.id, c.ssn) returning merge_action(), s.v
+! merge into customers c using orders o on c.id = o.customer when matched then update set name = c.name returning c.ssn
+! merge into customers c using orders o on c.id = o.customer when matched then update set name = c.name returning c.*
+! merge into customers c using orders o on c.id = o.customer when matched then update set name = c.name returning *
+! merge into customers c using orders o on c.id = o.customer when matched and c.ssn like 'Zq7%' then update set name = 'hit' returning c.name
+! merge into customers c using customers d on c.id = d.id when matched then update set name = d.ssn returning c.name
+! merge into customers c using (select id, ssn from customers) d on c.ssn = d.ssn when matched then update set name = 'hit' returning c.name
+! merge into orders o using customers c on o.customer = c.id when matched then update set note = c returning o.note
+! with m as (merge into orders o using customers c on o.customer = c.id when matched then update set note = c.ssn returning o.*, c.*) select * from m
+! merge into customers c using orders o on c.id = o.customer when matched then update set name = 'x' returning old.ssn, new.ssn
+! merge into customers c using orders o on c.id = o.customer when matched then delete returning old
+! update customers set name = 'x' returning old.ssn
+! update customers set name = 'x' returning old.*
+! update customers set name = 'x' returning old
+! update customers set name = 'x' returning new::text
+! update customers set name = 'x' returning to_jsonb(old)
+! update customers set name = 'x' returning (old).ssn
+! update customers set name = 'x' returning (select old.ssn)
+! update customers set name = 'x' returning old.ssn || ''
+! update customers c set name = 'x' returning with (old as o, new as n) o.ssn
+! delete from customers returning old.ssn
+! delete from customers returning old.*, new.*
+! insert into customers (id, name) values (1, 'x') on conflict (id) do update set name = 'y' returning old.ssn
+! insert into customers (id, name) values (1, 'x') on conflict (id) do update set name = 'y' returning old
+! insert into customers (id, name) values (1, 'x') on conflict (id) do update set name = 'y' returning new.*
+! update customers as old set name = 'x' returning old.ssn
+! update orders set note = 'x' from customers c where c.id = customer returning old.note, c.ssn, c
+! explain (analyze, verbose, serialize text) select ssn, ssn || 'x' from customers
+! explain (memory, verbose) select ssn from customers where ssn = (select max(ssn) from customers)
+! explain (generic_plan, verbose) select ssn from customers where ssn = $1
+! copy customers from stdin (on_error ignore, log_verbosity verbose)
+! copy scratch from stdin where v = (select ssn from customers limit 1)
+-- settings and plans
+set debug_print_plan = on ;; set client_min_messages = log ;; select ssn from customers
+set log_statement = 'all' ;; set client_min_messages = log ;; select ssn from customers
+set auto_explain.log_min_duration = 0 ;; select ssn from customers
+set session_replication_role = origin ;; select ssn from customers
+set "app.x" = 'y' ;; select current_setting('app.x'), ssn from customers
+set plan_cache_mode = force_generic_plan ;; prepare p(int) as select ssn from customers where id = $1 ;; execute p(1)
+set plan_cache_mode = force_custom_plan ;; prepare p(text) as select $1 || ssn from customers ;; execute p('x')
+set search_path = pg_temp, app ;; create temp table customers as select * from app.customers ;; select ssn from customers
+set search_path = app, pg_catalog ;; select lower(ssn) from customers
+set local search_path = app ;; create temp view customers as select * from app.customers ;; select * from customers
+begin ;; create temp table x on commit drop as select * from customers ;; select * from x ;; commit
+begin ;; savepoint s ;; create temp table customers (ssn text) ;; rollback to s ;; select ssn from customers ;; rollback
+begin ;; create temp table customers (ssn text) ;; rollback ;; select ssn from customers
+create temp table a (like customers including all) ;; insert into a select * from customers ;; table a
+create temp table a as select ssn from customers with no data ;; insert into a select ssn from customers ;; select * from a
+create temp table if not exists a as table customers ;; table a
+create temp view a (x) as select ssn from customers ;; select x from a
+create temp view a with (security_invoker) as table customers ;; select ssn from a
+create temp recursive view a (x) as select ssn from customers ;; select x from a
+create local temporary table a as select jsonb_agg(c) as j from customers c ;; select j from a
+create temp table a (v text default 'x') ;; copy a from stdin ;; insert into a select ssn from customers ;; copy a to stdout
+create unlogged table app.leakc as select ssn from customers ;; select * from app.leakc
+create table app.leakd (like app.customers) ;; insert into app.leakd select * from app.customers ;; select ssn from app.leakd
+insert into scratch select id, ssn, salary from customers ;; select v, n from scratch
+insert into scratch (id, v) select id, c from customers c ;; select v from scratch
+update scratch set v = 'x' ;; insert into scratch (id, v) select id, (c).ssn from customers c returning v
+insert into orders (id, note) (select 900 + id, ssn from customers) returning orders.*
+with t as (insert into orders (id, note) select 900 + id, ssn from customers returning note) select string_agg(note, '|') from t
+delete from orders o using customers c where c.id = o.customer returning c.ssn
+delete from orders o using customers c where c.id = o.customer returning *
+delete from orders o using customers c where c.id = o.customer returning c
+update orders o set note = 'x' from customers c where c.id = o.customer returning *
+update orders o set note = 'x' from customers c where c.id = o.customer returning to_jsonb(c)
+update orders set note = (select c::text from customers c where c.id = customer) returning note
+update orders set (note, status) = (select ssn, c.email from customers c where c.id = customer) returning note, status
+update orders set note = (with x as (table customers) select max(ssn) from x) returning note
+-- casts, errors
+select cast(c as text) from customers c
+select ('x' || ssn)::int from customers
+select ssn::pg_lsn from customers
+select ssn::inet from customers
+select ssn::xml, xmlparse(document ssn) from customers
+select ssn::"char"::int, ssn::name, ssn::bpchar(9) from customers
+select format(ssn) from customers
+select format('%1$s', ssn) from customers
+select int4range(salary, salary + 1), numrange(balance, balance, '[]') from customers
+select daterange(born, null) from customers
+select array_fill(ssn, array[2]) from customers
+select make_date(salary, 1, 1) from customers
+select repeat(ssn, 2), lpad(ssn, 30, '*'), rpad(ssn, 30) from customers
+select generate_series(salary, salary) from customers
+select * from customers c, generate_series(c.salary, c.salary) g
+select * from customers c cross join lateral unnest(string_to_array(c.ssn, '-')) u
+select * from customers c, xmltable('/x' passing xmlelement(name x, c.ssn) columns s text path '.')
+select xmlserialize(content xmlelement(name x, ssn) as text) from customers
+select xpath('/x/text()', xmlelement(name x, ssn)) from customers
+select xmlpi(name php, ssn), xmlcomment(replace(ssn, '-', '')), xmlconcat(xmlelement(name a, ssn)) from customers
+select xmlagg(xmlelement(name a, ssn) order by ssn) from customers
+select xmlelement(name a, xmlattributes(ssn as b)) from customers
+select jsonb_object(array['k', ssn]) from customers
+select jsonb_object_agg(ssn, 1) from customers
+select jsonb_set('{}', array['k'], to_jsonb(ssn)) from customers
+select (json_populate_recordset(null::app.customers, json_agg(c))).* from customers c
+select x.* from customers c, jsonb_to_record(to_jsonb(c)) as x(ssn text, salary int)
+select row(c.*)::app.customers from customers c
+select (row(c.*)::app.customers).ssn from customers c
+select (array_agg(c.*))[1].ssn from customers c
+select c[1] from (select array_agg(ssn) c from customers) x
+select (select array_agg(x) from (select ssn) x) from customers
+select (x).ssn from (select c as x from customers c) y
+select (y.x).ssn from (select c as x from customers c) y
+select y.x from (select row(c.ssn, c.salary) as x from customers c) y
+select ssn as "select", salary as "from" from customers
+select "ssn", "customers"."ssn", customers.ssn, app.customers.ssn from app.customers
+select ssn from app.customers where ctid = '(0,1)'
+select ssn, xmin, ctid, tableoid from customers
+select customers.ctid, customers from customers
+select sum(salary) over w, ssn from customers window w as (partition by ssn)
+select rank('Zq7Canary-111') within group (order by ssn), max(ssn) from customers
+select string_agg(ssn, ssn order by ssn desc) from customers
+select array_agg(array[ssn]) from customers
+select ssn from customers group by ssn having count(*) > 0
+select ssn from customers group by grouping sets ((ssn), ())
+select ssn from customers order by ssn fetch first 1 rows only
+select ssn from customers for update
+select ssn from customers where ssn = any(array(select ssn from customers))
+select ssn from customers where (ssn, salary) in (select ssn, salary from customers)
+select * from customers where exists (select ssn)
+select not (ssn is null), ssn is distinct from null, ssn from customers
+select coalesce(ssn), nullif(ssn, null), greatest(ssn), case when true then ssn end from customers
+select ssn collate "C", ssn || ssn, ssn operator(pg_catalog.||) 'x' from customers
+select -salary, @ salary, salary | 0, salary & -1, salary # 0, ~ ~ salary, salary << 0 from customers
+select balance::money, balance::text, round(balance), trunc(balance, 1) from customers
+select to_char(born, 'YYYY-MM-DD'), born + 0, extract(epoch from born), age(born), born::timestamp from customers
+select token::text, token, uuid_send(token), token::text::bytea from customers
+select convert_from(convert_to(ssn, 'LATIN1'), 'UTF8'), convert(ssn::bytea, 'UTF8', 'LATIN1') from customers
+select decode(encode(ssn::bytea, 'hex'), 'hex'), get_byte(ssn::bytea, 0), substring(ssn::bytea from 1), ssn::bytea || ''::bytea from customers
+select normalize(ssn), ssn is normalized, unistr(ssn), quote_nullable(ssn) from customers
+select ts_debug(ssn), to_tsvector('simple', ssn), array_to_tsvector(tags), ts_parse('default', ssn) from customers
+select tsvector_to_array(to_tsvector('simple', ssn)), to_tsquery('simple', quote_literal(ssn)), phraseto_tsquery('simple', ssn), ts_headline('simple', ssn, 'x') from customers
+select sha256(ssn::bytea), md5(ssn), hashtext(ssn) from customers where md5(ssn) <> ''
+select pg_column_size(ssn), octet_length(ssn), bit_length(ssn), ssn from customers
+select notes -> 'k', notes ->> 'k', notes #> '{k}', notes['k'], notes @> '{}', notes || '{}', notes - 'x', jsonb_path_query(notes, '$.*') from customers
+select jsonb_each(notes), jsonb_each_text(notes), jsonb_object_keys(notes), jsonb_pretty(notes), notes::text, notes::json from customers

@@ -414,3 +414,174 @@ select setting from pg_catalog.pg_settings where name='max_index_keys'
 select version(), current_schema()
 select pg_get_viewdef('app.order_view'::regclass)
 select typname from pg_type where oid = 25
+-- analysts
+select date_trunc('week', at) as w, count(*) filter (where info is not null) from events group by 1 order by 1
+select country, percentile_cont(array[0.25,0.5,0.75]) within group (order by id) from customers group by country order by 1
+select country, mode() within group (order by name) from customers group by country order by 1
+select coalesce(country, 'total') as c, count(*) from customers group by rollup(country) order by grouping(country), 1
+select country, name, count(*) from customers group by grouping sets ((country, name), (country), ()) order by 1, 2
+select id, name, sum(id) over (order by id rows between unbounded preceding and current row) as running from customers order by id
+select id, total, total - lag(total) over w as delta, first_value(total) over w, nth_value(total, 2) over w, ntile(2) over w, cume_dist() over w from orders window w as (order by id) order by id
+select * from (select c.*, row_number() over (partition by country order by id desc) as rn from customers c) x where rn = 1 order by id
+with recursive t(n) as (values (1) union all select n + 1 from t where n < 5) select sum(n) from t
+with monthly as (select date_trunc('month', at) m, count(*) n from events group by 1), ranked as (select m, n, rank() over (order by n desc) r from monthly) select * from ranked where r <= 3
+select c.name, o.* from customers c cross join lateral (select * from orders o where o.customer = c.id order by total desc limit 1) o order by 1
+select c.id, (select array_agg(o.id order by o.id) from orders o where o.customer = c.id) as ids from customers c order by 1
+select sum(case when status = 'paid' then total else 0 end) as paid, sum(case when status = 'new' then total else 0 end) as new from orders
+select customer, max(total) filter (where status = 'paid') as paid, max(total) filter (where status = 'new') as new from orders group by customer order by customer
+select string_agg(distinct status, ', ' order by status) from orders
+select jsonb_build_object('id', id, 'name', name, 'email', email) from customers order by id
+select jsonb_agg(to_jsonb(o) - 'note' order by o.id) from orders o
+select key, value from jsonb_each_text('{"a":1,"b":"x"}'::jsonb)
+select c.id, t.tag from customers c left join lateral unnest(c.tags) as t(tag) on true order by 1, 2
+select id, notes ? 'k', notes @> '{"k":"x"}', notes #>> '{k}', jsonb_path_exists(notes, '$.k') from customers order by id
+select d::date, coalesce(n, 0) from generate_series('2026-05-01'::date, '2026-05-07', interval '1 day') d left join (select at, count(*) n from events group by at) e on e.at = d order by 1
+select int4range(1, 10) * int4range(5, 15), '[2026-01-01,2026-02-01)'::daterange @> '2026-01-15'::date, upper(tsrange('2026-01-01', '2026-01-02'))
+select to_tsvector('english', name) @@ plainto_tsquery('english', 'ann'), ts_rank(to_tsvector(name), to_tsquery('ann')) from customers order by id
+select name, similarity from (select name, length(name)::float / 10 as similarity from customers) s order by similarity desc, name
+select width_bucket(total, 0, 10, 5) as b, count(*), min(total), max(total), round(avg(total), 2), stddev_pop(total), variance(total) from orders group by 1 order by 1
+select corr(id, total), regr_slope(total, id), covar_pop(id, total) from orders
+select extract(dow from at), to_char(at, 'Mon YYYY'), age(timestamp '2026-06-01', at::timestamp), at + interval '1 month', date_part('quarter', at), date_bin('15 min', at::timestamp, timestamp '2001-01-01') from events
+select now() - interval '7 days' < now(), current_date - 30 < current_date, localtimestamp is not null, clock_timestamp() > now() - interval '1 h'
+select nullif(country, ''), coalesce(email, 'none'), greatest(id, 5), least(id, 5) from customers order by id
+select name from customers where name ~* '^a' or name ilike '%ob' or name similar to '(A|B)%' order by 1
+select * from customers where country = any('{nl,be}') and id between 1 and 100 and name not in ('x') order by id
+select c.id from customers c where not exists (select 1 from orders o where o.customer = c.id and o.status = 'zzz') order by 1
+(select id from customers order by id desc limit 1) union (select id from orders order by id limit 1) order by 1
+select country, count(*) c from customers group by country having count(*) >= 1 order by c desc, country
+select c.*, o.total from customers c join orders o on o.customer = c.id order by o.id
+select c.*, o.* from customers c, orders o where c.id = o.customer order by o.id
+select * from customers left join orders on customers.id = orders.customer where orders.total > 1 order by orders.id
+select c.id, c.name, c.email, count(o.id) as orders, sum(o.total) from customers c left join orders o on o.customer = c.id group by c.id order by c.id
+select c.id, c.name, count(*) from customers c join orders o on o.customer = c.id group by c.id, c.name order by 1
+select distinct on (customer) customer, id, total from orders order by customer, total desc
+select id, email, split_part(email, '@', 2) as domain from customers order by id
+select split_part(email, '@', 2) as domain, count(*) from customers group by domain order by 2 desc
+select count(distinct email), count(ssn), max(salary), min(born) from customers
+select id from customers where email is not null and ssn <> '' order by email, id
+select * from customers where email like '%@example%' order by id
+select md5(name), sha256(name::bytea), encode(name::bytea, 'base64') from customers order by id
+select * from app.customers order by id offset 1 limit 1
+select * from (values (1,'a'),(2,'b')) as v(id, l) join customers using (id) order by id
+select * from customers natural join (select 1 as id) x
+select a.id, b.id from customers a join customers b on a.country < b.country
+select a.id, b.name from customers a left join customers b using (id) order by 1
+with c as (select * from customers) select c.id, c.email from c order by id
+with c as materialized (select id, email from customers), o as (select customer, sum(total) t from orders group by 1) select c.*, o.t from c left join o on o.customer = c.id order by c.id
+with moved as (delete from orders where id = 10 returning *) insert into scratch (id, v) select id, status from moved returning *
+with up as (update orders set status = 'x' where id = 10 returning id, status) select * from up
+with ins as (insert into scratch (id, v) values (1, 'a') returning id) select * from ins join customers c on c.id = ins.id
+insert into scratch (id, v, n) select id, name, id * 2 from customers returning *
+insert into scratch values (1, 'x', default), (2, null, 5) returning id, n
+insert into scratch (id) values (1) on conflict do nothing
+insert into scratch (id, v) values (1, 'a') on conflict (id) do update set v = excluded.v, n = scratch.n + 1 where scratch.v is distinct from excluded.v returning *
+~insert into customers (id, name, country) values (50, 'Z', 'fr') returning *
+insert into customers (id, name) values (1, 'again') on conflict (id) do nothing
+insert into customers (id, name, email, ssn, salary) values (1, 'again', 'a@b.c', 's', 1) on conflict (id) do update set name = excluded.name, email = excluded.email, ssn = excluded.ssn, salary = excluded.salary
+insert into customers select 60, 'copy', null, null, null, null, null, null, null, null, null, 'nl'
+~update customers set email = 'z@z.test', ssn = null where id = 1 returning id, email, ssn
+update orders set total = total * 1.1, note = concat(note, '!') from customers c where c.id = orders.customer and c.country = 'nl' returning orders.*
+update orders set total = s.t from (select customer, max(total) t from orders group by customer) s where s.customer = orders.customer
+update orders o set note = c.name from customers c where c.id = o.customer
+update customers set country = 'nl' where id in (select customer from orders where status = 'new')
+update customers c set country = o.status from orders o where o.customer = c.id returning c.id, c.country, o.id
+delete from orders using customers c where c.id = orders.customer and c.country = 'be' returning orders.id
+delete from customers where id = 999
+delete from customers c where c.id > 100 and not exists (select 1 from orders o where o.customer = c.id)
+merge into scratch s using orders o on s.id = o.id when matched then update set v = o.status when not matched then insert (id, v) values (o.id, o.status)
+merge into customers c using (values (1, 'M')) v(id, name) on c.id = v.id when matched then update set name = v.name when not matched then insert (id, name) values (v.id, v.name)
+merge into customers as t using customers as s on t.id = s.id when matched then do nothing
+truncate scratch ;; select count(*) from scratch
+select id from orders for update skip locked
+select id from orders order by id limit 1 for no key update nowait
+select c.id from customers c where c.id = 1 for share of c
+begin isolation level serializable, read only, deferrable ;; select count(*) from customers ;; rollback
+begin ;; declare c scroll cursor for select id, name, email from customers order by id ;; fetch 1 from c ;; fetch next c ;; fetch prior c ;; move forward 1 in c ;; fetch absolute 1 in c ;; close c ;; end
+declare c no scroll cursor without hold for select * from orders ;; fetch all c ;; close all
+declare c cursor for select id from orders for update ;; fetch 1 c ;; update orders set note = 'cur' where current of c ;; delete from orders where current of c
+prepare p (int, text) as select id, name, email from customers where id = $1 and country = $2 ;; execute p (1, 'nl') ;; deallocate p
+prepare ins as insert into scratch (id, v) values ($1, $2) returning id ;; execute ins (1, 'x') ;; execute ins (2, 'y') ;; deallocate prepare ins
+create temp table mine as select id, email, country from customers ;; create index on mine (id) ;; analyze mine ;; select count(*) from mine ;; insert into mine (id) values (9) ;; update mine set country = 'x' ;; drop table mine
+create temporary table if not exists tt (id serial primary key, at timestamptz default now(), v jsonb not null default '{}', check (id > 0)) on commit delete rows ;; insert into tt (v) values ('{"a":1}') ;; select id, v from tt
+create temp table tt (like app.orders including all) ;; insert into tt select * from app.orders ;; select count(*) from tt
+create temp view vv as select id, name, email from customers ;; select * from vv order by id ;; drop view vv
+select * into temp tmp1 from orders where total > 1 ;; select count(*) from tmp1
+create temp table x (id int generated always as identity, v text collate "C", w numeric(10,2) generated always as (1.0) stored, unique (v)) ;; alter table x add column z date ;; alter table x alter column z set default current_date ;; alter table x rename column z to zz ;; comment on table pg_temp.x is 'hi' ;; drop table x
+create table app.new_table (id bigserial primary key, customer int references app.customers (id) on delete cascade, amount numeric not null check (amount > 0), tags text[] default '{}', created_at timestamptz not null default now())
+create table app.t1 (id int primary key) ;; create unique index t1_i on app.t1 (id desc nulls last) include (id) where id > 0 ;; alter table app.t1 add constraint c check (id > 0) not valid ;; alter table app.t1 validate constraint c ;; alter table app.t1 drop constraint c ;; drop index app.t1_i ;; drop table app.t1
+create table app.part (id int, at date) partition by list (at) ;; create table app.part_1 partition of app.part for values in ('2026-01-01') ;; create table app.part_d partition of app.part default ;; alter table app.part detach partition app.part_1
+create view app.v9 as select id, total from app.orders where total > 1 ;; create or replace view app.v9 as select id, total from app.orders ;; select count(*) from app.v9 ;; drop view app.v9
+create materialized view app.m9 as select customer, sum(total) from app.orders group by 1 with no data ;; refresh materialized view app.m9 ;; select count(*) from app.m9 ;; drop materialized view app.m9
+create sequence app.s9 increment by 2 start 5 ;; select nextval('app.s9'), currval('app.s9') ;; select lastval() ;; alter sequence app.s9 restart with 1 ;; drop sequence app.s9
+create type app.colour as enum ('red', 'green') ;; create table app.cc (c app.colour default 'red') ;; insert into app.cc values ('green') returning c::text ;; drop table app.cc ;; drop type app.colour
+alter table orders add column if not exists extra jsonb ;; update orders set extra = '{}' ;; alter table orders alter extra set not null ;; alter table orders drop column extra
+alter table orders add column seen timestamptz default now(), add constraint tot check (total >= 0)
+explain (costs off) select * from orders where id = 10
+explain (analyze, buffers, timing off, summary off, costs off) select count(*) from orders
+explain (format json, costs off) select id from customers
+explain (costs off, verbose, settings) select id, name from customers where id = 1
+~explain analyze update orders set note = 'x' where id = 10
+set work_mem = '64MB' ;; show work_mem ;; reset work_mem
+set local timezone to 'Europe/Amsterdam' ;; select '2026-01-01 00:00+00'::timestamptz ;; set time zone default
+set search_path to app ;; select current_schemas(true) is not null ;; set search_path to default
+~show all
+show timezone ;; show datestyle ;; show client_encoding ;; show transaction_isolation ;; show statement_timeout ;; show server_encoding ;; show lc_collate ;; show is_superuser
+set role none
+reset role
+set session authorization default
+set names 'utf8'
+select pg_backend_pid() > 0, pg_is_in_recovery(), inet_server_addr() is not null, inet_client_addr() is not null, version() like 'Postgres%'
+select gen_random_uuid() is not null, random() < 1, pg_typeof(1), pg_column_size(1), txid_current() > 0
+~select pg_size_pretty(pg_total_relation_size('app.orders')), pg_size_pretty(pg_database_size(current_database()))
+~select relname, n_live_tup, n_dead_tup from pg_stat_user_tables where schemaname = 'app' order by relname
+~select pid, state, now() - query_start as d from pg_stat_activity where state = 'active'
+~select count(*) from pg_locks where granted
+select has_table_privilege('app.customers', 'select'), has_column_privilege('app.customers', 'email', 'select'), has_schema_privilege('app', 'usage'), pg_has_role('pg_read_all_data', 'member')
+select table_schema, table_name, privilege_type from information_schema.role_table_grants where table_name = 'orders' order by 1, 2, 3
+select tc.constraint_name, kcu.column_name, ccu.table_name as foreign_table from information_schema.table_constraints tc join information_schema.key_column_usage kcu on tc.constraint_name = kcu.constraint_name left join information_schema.constraint_column_usage ccu on ccu.constraint_name = tc.constraint_name where tc.table_name = 'orders' order by 1, 2, 3
+select routine_name from information_schema.routines where routine_schema = 'app' order by 1
+select view_definition from information_schema.views where table_schema = 'app' order by 1
+select trigger_name, event_manipulation from information_schema.triggers order by 1, 2
+vacuum analyze app.orders
+vacuum (verbose, analyze) app.orders
+analyze app.orders (id, total)
+reindex table app.orders
+listen jobs ;; notify jobs, 'x' ;; unlisten jobs
+select pg_notify('jobs', '{"id":1}')
+select pg_advisory_xact_lock(hashtext('job'), 1)
+select pg_try_advisory_xact_lock(1, 2)
+lock table app.orders in share row exclusive mode nowait
+savepoint a ;; insert into scratch (id) values (5) ;; rollback to a ;; release a
+abort
+copy app.orders (id, total) to stdout with (format csv, header, delimiter ';', null 'NULL', force_quote (total))
+copy (select id, name from app.customers order by id) to stdout (format csv, header true)
+copy app.customers to stdout csv
+select 1; select 2; select 3
+-- only a comment
+select /*+ SeqScan(c) */ c.id from customers c order by 1 -- trailing
+values (1, 'a'), (2, 'b') order by 1 desc limit 1
+select null, true, 1.5e3, 'a''b', e'\n', b'101', x'ff', $q$x$q$, U&'\0061', interval '1 day', date '2026-01-01', array[1,2], row(1,2), '{}'::int[], '{"a":1}'::json
+select (array[1,2,3])[2:3], ('{1,2}'::int[])[1], (row(1,2)).f1
+select 1 in (1,2), 1 = any(array[1]), 1 not between 2 and 3, null is distinct from 1, not true, 5 % 3, 2 ^ 3, |/ 4, @ -5, 1 << 2, '{a}' || 'b'::text
+select cast('1' as int), '2'::numeric(5,2), int '3', 'x'::char(3), '12:00'::time, '(1,2)'::point, '1.2.3.4'::inet, 'a=>1'::text
+select overlay('abc' placing 'x' from 2), position('b' in 'abc'), substring('abc' from 2 for 1), trim(both 'x' from 'xax'), extract(epoch from interval '1 h'), 'x' collate "C", timestamp '2026-01-01' at time zone 'UTC', xmlelement(name a, 1)
+select regexp_replace('abc', 'b', 'x', 'g'), regexp_match('abc', '(b)'), (regexp_matches('abc', '.', 'g'))[1], split_part('a,b', ',', 2), format('%s-%I', 1, 'a b'), lpad('1', 3, '0'), initcap('ab cd'), reverse('abc'), translate('abc', 'a', 'x'), left('abc', 2), concat_ws('-', 1, 2), string_to_array('a,b', ','), to_number('1,000', '9G999')
+select json_object_agg(id, name) from customers
+select row_to_json(o) from orders o order by id
+select json_build_array(1, 'a', null), jsonb_set('{"a":1}', '{a}', '2'), jsonb_strip_nulls('{"a":null}'), '{"a":{"b":2}}'::jsonb #> '{a,b}', jsonb_pretty('{}'), jsonb_array_elements_text('["a"]')
+select * from jsonb_to_recordset('[{"a":1}]') as x(a int), json_array_elements('[1,2]') with ordinality e(v, n)
+select * from unnest(array[1,2], array['a','b']) as u(n, l)
+select * from rows from (generate_series(1,2), generate_series(1,3)) as t(a, b)
+select * from orders tablesample bernoulli (100) repeatable (1) order by id
+select * from customers tablesample system (100) order by id
+select ctid, xmin is not null, tableoid::regclass, id from orders order by id
+select 'app.orders'::regclass, 'app.orders'::regclass::oid > 0, to_regclass('app.nope'), 'int4'::regtype, 'lower(text)'::regprocedure
+select count(*) over (), id from orders order by id
+select id, dense_rank() over (partition by customer order by total desc range between interval '1' day preceding and current row) from (select id, customer, now() as total from orders) x order by 1
+select sum(total) over (order by id groups between 1 preceding and 1 following exclude current row) from orders
+select grouping(country, mood), country, mood, count(*) from customers group by cube (country, mood) order by 1, 2, 3
+select c.mood, count(*) from customers c group by c.mood order by c.mood
+select * from customers where mood = 'calm'
+select enum_range(null::app.mood), unnest(enum_range(null::app.mood))
+select v.* from customer_view v join orders o on o.customer = v.id order by o.id
+select id, app.listed(id) from customers order by id
