@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -106,6 +107,9 @@ webhook says is believed.`,
 }
 
 func (o *syncOptions) run(ctx context.Context, g *globals, out, errOut io.Writer) error {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(syncer.SoftMemoryLimit)
+	}
 	digest, pinned := strings.CutPrefix(o.trustRoot, "sha256:")
 	if !pinned {
 		return usage("--trust-root %s: write sha256: and the digest of trust/root.yaml", o.trustRoot)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -119,6 +120,7 @@ func peak() int64 {
 
 // syncChild is sync without its wait between two rounds.
 func syncChild(dir string) error {
+	debug.SetMemoryLimit(syncer.SoftMemoryLimit)
 	remote, state := filepath.Join(dir, "access.git"), filepath.Join(dir, "state")
 	ctx := context.Background()
 	var s *syncer.Syncer

@@ -35,10 +35,14 @@ type shard struct {
 	since     []Seen
 	sightings map[string]int64 // unix seconds by sha256; 0 for none
 
-	entries map[entryKey]json.RawMessage
+	entries map[entryKey]json.RawMessage // of a large connection
 	packed  []byte
 	sum     string // sha256 hex of packed
 }
+
+// keepEntries is from how many reviews of one connection on it pays to remember how
+// each is written. Fewer are written again faster than they are worth their memory.
+var keepEntries = 1000
 
 // entryKey is what an entry is made of: lines and document follow from the bytes.
 type entryKey struct {
@@ -104,6 +108,9 @@ func newShard(in BuildInput, c *reviews.Connection, documents string, open []*re
 		return nil, bundleError(ConnectionBundle(name), err)
 	}
 	s.packed, s.sum = packed, digest(packed)
+	if len(open) < keepEntries {
+		s.entries = nil
+	}
 	return s, nil
 }
 

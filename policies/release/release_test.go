@@ -171,8 +171,68 @@ func TestOpenerTakesOverWhatIsUnchanged(t *testing.T) {
 	}
 }
 
+// The same reviews, of which the cache knows the bundle, with everything else that
+// the bundle is made of changed in turn.
+func TestCacheOfABundleNeverShows(t *testing.T) {
+	const name = "orders-db/etl-nightly"
+	r, cache := newRepo(t), release.NewCache()
+	base := r.input(7)
+	base.Seen = func(string) time.Time { return now }
+	for what, change := range map[string]func(*release.BuildInput){
+		"another commit": func(in *release.BuildInput) { in.History = map[string]release.Seen{name: {Commit: "c", At: now}} },
+		"another time": func(in *release.BuildInput) {
+			in.History = map[string]release.Seen{name: {Commit: "c", At: now.Add(time.Second)}}
+		},
+		"no history":        func(in *release.BuildInput) { in.History = nil },
+		"signatures later":  func(in *release.BuildInput) { in.Seen = func(string) time.Time { return now.Add(time.Second) } },
+		"signatures unseen": func(in *release.BuildInput) { in.Seen = func(string) time.Time { return time.Time{} } },
+		"no sightings":      func(in *release.BuildInput) { in.Seen = nil },
+		"used sequence":     func(in *release.BuildInput) { in.HighestSequences = map[string]int64{name: 99} },
+		"connection's signatures": func(in *release.BuildInput) {
+			c := *in.Tree.Connections["orders-db"]
+			c.Source.Signatures = map[string][]byte{"x.sig": []byte("x")}
+			in.Tree.Connections["orders-db"] = &c
+		},
+		"catalog": func(in *release.BuildInput) {
+			c := *in.Tree.Connections["orders-db"]
+			c.Catalog = []byte("{}")
+			in.Tree.Connections["orders-db"] = &c
+		},
+		"review gone": func(in *release.BuildInput) { delete(in.Tree.Reviews, name) },
+	} {
+		build := func(in release.BuildInput, c *release.Cache) *release.Built {
+			t.Helper()
+			in.Cache = c
+			built, err := release.Build(context.Background(), in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return built
+		}
+		before := build(base, cache)
+		in, tree := base, *base.Tree
+		tree.Reviews, tree.Connections = maps.Clone(tree.Reviews), maps.Clone(tree.Connections)
+		in.Tree = &tree
+		change(&in)
+		got, want := build(in, cache), build(in, nil)
+		if !maps.Equal(got.Envelope.Bundles, want.Envelope.Bundles) {
+			t.Errorf("%s: a Build with a cache differs from one without", what)
+		}
+		if got.Envelope.Bundles["connection/orders-db"] == before.Envelope.Bundles["connection/orders-db"] {
+			t.Errorf("%s: it makes no difference, so this tests nothing", what)
+		}
+	}
+}
+
 // A cache must never show in what is built, whatever changed since it was filled.
 func TestCacheNeverShows(t *testing.T) {
+	for _, many := range []int{1, 1000} {
+		cacheNeverShows(t, many)
+	}
+}
+
+func cacheNeverShows(t *testing.T, many int) {
+	defer release.KeepEntries(release.KeepEntries(many))
 	r, cache := newRepo(t), release.NewCache()
 	same := func(what string, change func(*release.BuildInput)) {
 		t.Helper()

@@ -44,6 +44,11 @@ var ErrRollback = errors.New("rollback_detected")
 // DefaultEvery is how often Watch asks the remote unless told otherwise.
 const DefaultEvery = time.Second
 
+// SoftMemoryLimit, in bytes, is for debug.SetMemoryLimit of a process that does
+// nothing but sync: enough for 100,000 reviews. The collector works harder near it,
+// where it would otherwise let the memory double.
+const SoftMemoryLimit = 1 << 30
+
 // Options configure a Syncer. All fields without a default are required.
 type Options struct {
 	Remote    string          // path or URL of the access repo
