@@ -23,6 +23,7 @@ type Classifier struct {
 	Guard func(*reviews.Connection, *reviews.Review) (Guard, error)
 	// Masks are those masks that the committed catalog cannot carry: the
 	// connection's own when the review is nil, otherwise those that the review adds.
+	// Nil: the protocol has no catalogs.
 	Masks func(*reviews.Connection, *reviews.Review) reviews.Problems
 }
 
@@ -175,7 +176,7 @@ func policySources(t *reviews.Tree) map[string][]byte {
 func (o Options) masks(r *Report, t *reviews.Tree, named func(path string) bool) {
 	for name, connection := range t.Connections {
 		classifier, known := o.Classifiers[connection.Spec.Protocol]
-		if !named(connection.Source.Path) || !known {
+		if !named(connection.Source.Path) || !known || classifier.Masks == nil {
 			continue
 		}
 		switch {
@@ -191,7 +192,8 @@ func (o Options) masks(r *Report, t *reviews.Tree, named func(path string) bool)
 		connection := t.Connections[review.Spec.Connection]
 		classifier, known := o.Classifiers[connection.Spec.Protocol]
 		switch {
-		case len(review.Spec.Mask) == 0 || !known || !named(review.Source.Path):
+		case !known || classifier.Masks == nil || !named(review.Source.Path) || len(review.Masks(connection)) == 0:
+		case connection.Catalog == nil && len(review.Spec.Mask) == 0: // reported with the connection
 		case connection.Catalog == nil:
 			r.problems(RuleMask, Error, uncharted(review.Source, review.Spec.Connection))
 		default:

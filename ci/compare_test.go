@@ -43,6 +43,10 @@ func TestMasksThatGo(t *testing.T) {
 	a.edit(ordersPath, "ssn, with: last4", "ssn, with: first", "user:bob")
 	expect(t, a.compare(base, true), RuleMaskRemoved, Warning, ordersPath, "with first instead of last4")
 
+	a = base.fork(t)
+	a.edit(ordersPath, "ssn, with: last4}", "ssn, with: last4, lookup: true}", "user:bob")
+	expect(t, a.compare(base, true), RuleMaskRemoved, Warning, ordersPath, "rows could be looked up by the value of app.customers.ssn")
+
 	// The same database under another name, without the masks.
 	a = base.fork(t)
 	text := strings.Replace(connectionText("copy-db", ""), "copy-db.internal", "ORDERS-db.internal", 1)

@@ -110,6 +110,10 @@ func reviewFacts(r *reviews.Review) []string {
 func ruleFacts(may string, list []reviews.Rule, how string) []string {
 	var facts []string
 	for _, r := range list {
+		if words := r.Words(); words != "" {
+			facts = append(facts, may+words+how)
+			continue
+		}
 		on := r.On
 		if len(on) == 0 {
 			on = []string{""}
@@ -133,7 +137,7 @@ func ruleFacts(may string, list []reviews.Rule, how string) []string {
 func maskFacts(masks []reviews.Mask) []string {
 	var facts []string
 	for _, m := range masks {
-		facts = append(facts, m.Column+" is masked with "+m.How())
+		facts = append(facts, m.Names()+" is masked with "+m.How())
 	}
 	return facts
 }
@@ -142,6 +146,9 @@ func maskFacts(masks []reviews.Mask) []string {
 // gateway's own business.
 func connectionFacts(c *reviews.Connection) []string {
 	t := c.Spec.Target
+	if c.Spec.Protocol == "ssh" {
+		return append(sshFacts(c), maskFacts(c.Spec.Mask)...)
+	}
 	facts := []string{fmt.Sprintf("it reaches database %s on %s:%d as role %s with tls %s", t.Database, t.Host, t.Port, t.User, t.TLS)}
 	if t.Privileged {
 		facts = append(facts, "its masks are used although the role may read around them in the database")
@@ -156,6 +163,21 @@ func connectionFacts(c *reviews.Connection) []string {
 		facts = append(facts, "hashes of masks are made by "+c.Spec.HashFunction+", the same in all sessions")
 	}
 	return append(facts, maskFacts(c.Spec.Mask)...)
+}
+
+func sshFacts(c *reviews.Connection) []string {
+	t := c.Spec.Target
+	facts := []string{fmt.Sprintf("it reaches the ssh host %s:%d as %s", t.Host, t.Port, t.User)}
+	for _, key := range t.HostKeys {
+		facts = append(facts, "the host may prove itself with "+reviews.Key{Key: key}.Fingerprint())
+	}
+	if c.Spec.Risk != "" {
+		facts = append(facts, "its risk is "+c.Spec.Risk)
+	}
+	for _, name := range c.Spec.Environment {
+		facts = append(facts, "clients may set the variable "+name)
+	}
+	return facts
 }
 
 func principalFacts(p *reviews.Principal) []string {
@@ -181,7 +203,11 @@ func configFacts(c *reviews.Config) []string {
 		facts = append(facts, "policy "+p+" has to be there")
 	}
 	for _, g := range c.Spec.Gateways {
-		facts = append(facts, "gateway "+g.Name+" listens on "+g.Postgres)
+		for _, l := range []struct{ address, what string }{{g.Postgres, "postgres"}, {g.SSH, "ssh"}} {
+			if l.address != "" {
+				facts = append(facts, "gateway "+g.Name+" listens for "+l.what+" on "+l.address)
+			}
+		}
 	}
 	return append(facts,
 		"branch "+c.Spec.Branch+" holds what is merged", "a review lasts at most "+c.Spec.MaxReviewLifetime.String(),

@@ -306,21 +306,21 @@ func (c *comparison) unmasked(source reviews.Source, before, now []reviews.Mask,
 	with := make(map[string]string)
 	was := make(map[string]bool) // columns that rows could be looked up by
 	for _, m := range before {
-		was[m.Column] = m.Lookup
+		was[m.Names()] = m.Lookup
 	}
 	for i, m := range now {
-		with[m.Column] = m.With
-		if m.Lookup && !was[m.Column] {
-			c.report.problems(RuleMaskRemoved, Warning, at(source, fmt.Sprintf("mask[%d]", i), fmt.Sprintf("rows could be looked up by the value of %s, which is masked%s", m.Column, by), "make sure that it is no harm when it is known which of the values exist that somebody guesses"))
+		with[m.Names()] = m.With
+		if m.Lookup && !was[m.Names()] {
+			c.report.problems(RuleMaskRemoved, Warning, at(source, fmt.Sprintf("mask[%d]", i), fmt.Sprintf("rows could be looked up by the value of %s, which is masked%s", m.Names(), by), "make sure that it is no harm when it is known which of the values exist that somebody guesses"))
 		}
 	}
 	for _, m := range before {
 		switch {
-		case with[m.Column] == m.With:
-		case with[m.Column] == "":
-			c.report.problems(RuleMaskRemoved, Warning, at(source, "mask", fmt.Sprintf("%s is masked with %s on the base, and would not be masked%s any more", m.Column, m.With, by), "put the mask back unless that is what you want"))
+		case with[m.Names()] == m.With:
+		case with[m.Names()] == "":
+			c.report.problems(RuleMaskRemoved, Warning, at(source, "mask", fmt.Sprintf("%s is masked with %s on the base, and would not be masked%s any more", m.Names(), m.With, by), "put the mask back unless that is what you want"))
 		default:
-			c.report.problems(RuleMaskRemoved, Warning, at(source, "mask", fmt.Sprintf("%s would be masked with %s instead of %s", m.Column, with[m.Column], m.With), "make sure that it does not show more than before"))
+			c.report.problems(RuleMaskRemoved, Warning, at(source, "mask", fmt.Sprintf("%s would be masked with %s instead of %s", m.Names(), with[m.Names()], m.With), "make sure that it does not show more than before"))
 		}
 	}
 }
@@ -329,7 +329,7 @@ func (c *comparison) unmasked(source reviews.Source, before, now []reviews.Mask,
 func (c *comparison) elsewhere(now *reviews.Connection) {
 	own := make(map[string]bool)
 	for _, m := range now.Spec.Mask {
-		own[m.Column] = true
+		own[m.Names()] = true
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.base.Connections)) {
 		other := c.base.Connections[name]
@@ -338,8 +338,8 @@ func (c *comparison) elsewhere(now *reviews.Connection) {
 			continue
 		}
 		for _, m := range other.Spec.Mask {
-			if !own[m.Column] {
-				c.report.problems(RuleMaskRemoved, Warning, at(now.Source, "mask", fmt.Sprintf("connection %s reaches the same database and masks %s, and this one does not", name, m.Column), "mask it here too unless that is what you want"))
+			if !own[m.Names()] {
+				c.report.problems(RuleMaskRemoved, Warning, at(now.Source, "mask", fmt.Sprintf("connection %s reaches the same database and masks %s, and this one does not", name, m.Names()), "mask it here too unless that is what you want"))
 			}
 		}
 	}

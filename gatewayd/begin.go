@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"github.com/sallyport-dev/sallyport/gatewayd/identity"
 	"github.com/sallyport-dev/sallyport/gatewayd/record"
 	"github.com/sallyport-dev/sallyport/policies/release"
@@ -19,8 +21,12 @@ type Attempt struct {
 	Remote   string // host:port of the client
 	User     string // who it says it is: agent:etl
 	Target   string // connection[/review]
-	Token    string // review token
-	Client   string // what the client calls itself, for the record
+	Token    string // review token; "" when the protocol itself proves who it is
+	// Key is a public key or a user certificate of which the client has just proved,
+	// in the protocol, that it holds the private key. Only an engine may set it, and
+	// only to the very key whose signature it verified.
+	Key    ssh.PublicKey
+	Client string // what the client calls itself, for the record
 	// Exporter derives keying material from the client's TLS connection (RFC
 	// 5705); nil without TLS.
 	Exporter func(label string, context []byte, length int) ([]byte, error)
@@ -71,7 +77,8 @@ func (g *Gateway) Begin(ctx context.Context, a Attempt) (_ *Session, err error) 
 // grant is what a session stands on: one principal, one connection, one review.
 type grant struct {
 	principal  *release.Principal
-	key        string // fingerprint of the key that signed the token
+	key        string        // fingerprint of the key that signed the token, or that the client proved
+	proof      ssh.PublicKey // what the client proved; nil when it came with a token
 	connection *release.Connection
 	review     *release.Review
 }
@@ -84,17 +91,9 @@ func (g *Gateway) identify(st *state, a Attempt, now time.Time) (*grant, *Denied
 	challenge := func(rule, format string, args ...any) *Denied {
 		return &Denied{Rule: rule, Reason: fmt.Sprintf(format, args...), Next: g.next(r, a.User, name)}
 	}
-	if a.Token == "" {
-		return nil, challenge("token_missing", "no review token was given as the password")
-	}
-	claims, err := identity.Verify(a.Token, identity.VerifyOptions{
-		Keys:     func(principal string) []reviews.Key { return keysOf(r, principal) },
-		Gateway:  g.config.Fingerprint,
-		Exporter: a.Exporter,
-		Now:      now,
-	})
-	if err != nil {
-		return nil, challenge(identity.Rule(err), "the review token was refused: %v", err)
+	claims, d := g.claims(r, a, now, challenge)
+	if d != nil {
+		return nil, d
 	}
 	if claims.Principal != a.User {
 		return nil, challenge("token_foreign", "the token is of %s, the login says %s", claims.Principal, a.User)
@@ -117,7 +116,51 @@ func (g *Gateway) identify(st *state, a Attempt, now time.Time) (*grant, *Denied
 	if d := usable(connection, review, claims.Principal, now, challenge); d != nil {
 		return nil, d
 	}
-	return &grant{principal: principal, key: claims.Key, connection: connection, review: review}, nil
+	return &grant{principal: principal, key: claims.Key, proof: a.Key, connection: connection, review: review}, nil
+}
+
+// claims is who the client is and what it asks for, by its token or by what it proved.
+func (g *Gateway) claims(r *release.Release, a Attempt, now time.Time, challenge func(rule, format string, args ...any) *Denied) (*identity.Claims, *Denied) {
+	if a.Key != nil {
+		fingerprint, err := identity.VerifyKey(a.Key, a.User, keyOptions(r, a.User, now))
+		if err != nil {
+			return nil, challenge(identity.Rule(err), "the key was refused: %v", err)
+		}
+		name, _, _ := strings.Cut(a.Target, "/")
+		return &identity.Claims{Principal: a.User, Connection: name, Key: fingerprint}, nil
+	}
+	if a.Token == "" {
+		return nil, challenge("token_missing", "no review token was given as the password")
+	}
+	claims, err := identity.Verify(a.Token, identity.VerifyOptions{
+		Keys:     func(principal string) []reviews.Key { return keysOf(r, principal) },
+		Gateway:  g.config.Fingerprint,
+		Exporter: a.Exporter,
+		Now:      now,
+	})
+	if err != nil {
+		return nil, challenge(identity.Rule(err), "the review token was refused: %v", err)
+	}
+	return claims, nil
+}
+
+func keyOptions(r *release.Release, principal string, now time.Time) identity.KeyOptions {
+	o := identity.KeyOptions{Now: now, Revoked: r.Root.Revokes}
+	if p := r.Principals[principal]; p != nil {
+		o.Keys, o.Authorities = p.Keys, r.Root.Spec.Authorities
+	}
+	return o
+}
+
+// KnowsKey reports whether the current release would take the key, once it is
+// proved, as the principal's. An engine asks before it lets a client prove one; it grants nothing.
+func (g *Gateway) KnowsKey(key ssh.PublicKey, principal string) bool {
+	current := g.state.Load()
+	if current == nil {
+		return true // Begin says why nobody is let in
+	}
+	_, err := identity.VerifyKey(key, principal, keyOptions(current.release, principal, g.config.Now()))
+	return err == nil
 }
 
 // pick finds the one review that the token and the database name agree on.

@@ -136,7 +136,11 @@ func (g *Gateway) Swap(r *release.Release) {
 			cut++
 		}
 	}
-	g.config.Log.Info("release is current", "sequence", r.Envelope.Sequence, "commit", r.Envelope.Commit,
+	level := slog.LevelInfo
+	if r.Extended != "" || r.NotExtended != "" {
+		level = slog.LevelWarn // somebody waits for it, or nothing can be revoked
+	}
+	g.config.Log.Log(context.Background(), level, "release is current", "sequence", r.Envelope.Sequence, "commit", r.Envelope.Commit,
 		"validUntil", r.Until, "extended", r.Extended, "notExtended", r.NotExtended, "sessionsCut", cut)
 }
 
@@ -298,11 +302,11 @@ func nextAction(st Status, now time.Time) string {
 	case st.Journal != "":
 		return "free space in, or repair, the recordings folder: nothing is forwarded until the journal can be written"
 	case st.Release == nil:
-		return "no release was loaded: run `sallyport sync` and see that it writes to the folder that `release:` names"
+		return "no release was loaded: run `sallyport sync` and see that it publishes to what `release:` names"
 	case st.Release.Expired:
 		return "the release has expired and everything is denied: see why `sallyport sync` no longer publishes"
 	case st.LastError != "":
-		return "the last offered release was refused and the one before is still used: see lastError"
+		return "the last offered release was refused, or none could be fetched, and the one before is still used: see lastError"
 	case len(st.Unreadable) > 0:
 		return "masks of connection " + st.Unreadable[0].Connection + " do not fit, so that relations cannot be read: " + st.Unreadable[0].Problems[0]
 	case st.Release.Extended != "":

@@ -32,9 +32,12 @@ func (g *Gateway) takeLookups(review string, n, limit int64, now time.Time) bool
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	c := g.lookups[review]
-	if c == nil || now.Sub(c.since) >= lookupWindow || now.Before(c.since) {
+	switch {
+	case c == nil || now.Sub(c.since) >= lookupWindow:
 		c = &lookupCount{since: now}
 		g.lookups[review] = c
+	case now.Before(c.since): // the clock went back: what was counted stays
+		c.since = now
 	}
 	if c.n+n > limit {
 		return false

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/sallyport-dev/sallyport/gatewayd/credential"
+	"github.com/sallyport-dev/sallyport/gatewayd/identity"
 	"github.com/sallyport-dev/sallyport/gatewayd/record"
 	"github.com/sallyport-dev/sallyport/policies"
 	"github.com/sallyport-dev/sallyport/policies/release"
@@ -83,7 +84,7 @@ func (g *Gateway) open(ctx context.Context, st *state, a Attempt, gr *grant, now
 		Started: now,
 	}
 	for _, m := range s.masks {
-		header.Masks = append(header.Masks, m.Column+" with "+m.How())
+		header.Masks = append(header.Masks, m.Names()+" with "+m.How())
 	}
 	journal, err := g.config.Journal.Begin(header)
 	if err != nil {
@@ -377,13 +378,20 @@ func (s *Session) remember(p *Plan) {
 func effectsKey(c policies.Command) string {
 	var b []byte
 	add := func(s string) { b = append(binary.AppendUvarint(b, uint64(len(s))), s...) }
+	list := func(all []string) {
+		b = binary.AppendUvarint(b, uint64(len(all)))
+		for _, s := range all {
+			add(s)
+		}
+	}
+	if c.Protocol == "ssh" {
+		add(c.Statement) // a rule may be about the very text
+	}
 	for _, e := range c.Effects {
 		add(e.Verb)
 		add(e.Object)
-		b = binary.AppendUvarint(b, uint64(len(e.Columns)))
-		for _, column := range e.Columns {
-			add(column)
-		}
+		list(e.Columns)
+		list(e.Argv)
 	}
 	return string(b)
 }
@@ -412,14 +420,14 @@ func (s *Session) judge(next *state, now time.Time) *Cut {
 		return &Cut{"connection_changed", "connection " + connection.Name + " has changed; connect again"}
 	}
 	principal := next.release.Principals[old.principal.Name]
-	if principal == nil || !hasKey(principal, old.key, now) {
+	if principal == nil || !stillProven(next.release, old, now) {
 		return &Cut{"principal_removed", "the key that " + old.principal.Name + " logged in with is no longer trusted"}
 	}
 	review := connection.Review(old.review.Name)
 	if review == nil || review.Document.Spec.Subject != principal.Name {
 		return &Cut{"review_removed", "review " + old.review.Name + " is no longer in the release"}
 	}
-	gr := &grant{principal: principal, key: old.key, connection: connection, review: review}
+	gr := &grant{principal: principal, key: old.key, proof: old.proof, connection: connection, review: review}
 	if review.SHA256 != old.review.SHA256 && !slices.Equal(review.Document.Masks(connection.Document), s.masks) {
 		return &Cut{"review_changed", "the masks of review " + review.Name + " have changed; connect again"}
 	}
@@ -448,6 +456,15 @@ func (s *Session) redecide(next *state, gr *grant) *Cut {
 	return nil
 }
 
+// stillProven asks the release again about what the client proved at its login.
+func stillProven(r *release.Release, gr *grant, now time.Time) bool {
+	if gr.proof == nil {
+		return hasKey(r.Principals[gr.principal.Name], gr.key, now)
+	}
+	_, err := identity.VerifyKey(gr.proof, gr.principal.Name, keyOptions(r, gr.principal.Name, now))
+	return err == nil
+}
+
 func hasKey(p *release.Principal, fingerprint string, now time.Time) bool {
 	for _, k := range p.Keys {
 		key, err := k.PublicKey()
@@ -472,6 +489,9 @@ func (s *Session) until() (time.Time, *Cut) {
 }
 
 func (s *Session) overdue(now time.Time) *Cut {
+	if gr := s.grant.Load(); gr.proof != nil && !stillProven(s.gateway.state.Load().release, gr, now) {
+		return &Cut{"principal_removed", "the key or certificate that " + gr.principal.Name + " logged in with is no longer valid"}
+	}
 	if end, cut := s.until(); !now.Before(end) {
 		return cut
 	}

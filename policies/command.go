@@ -7,7 +7,7 @@ import (
 
 // Command is one unit that can be decided on, as an engine understood it.
 type Command struct {
-	Protocol  string   `json:"protocol"`  // "postgres"
+	Protocol  string   `json:"protocol"`  // "postgres", "ssh"
 	Statement string   `json:"statement"` // what the client sent, byte for byte
 	Effects   []Effect `json:"effects"`   // everything it would do; empty means it touches nothing (select 1)
 	// Refusal says why the engine does not understand or never permits the
@@ -28,12 +28,13 @@ type Refusal struct {
 // object; a rule with columns also needs the effect's columns to be known and
 // listed. The verbs notify, listen and copy_file have no object: a rule that
 // lists them covers them whatever else it names. Any other effect
-// without an object is covered by nothing. library/coverage.rego is the
-// definition.
+// without an object is covered by nothing, save for the verbs of ssh, which are
+// covered as library/hosts.rego says. library/coverage.rego is the definition.
 type Effect struct {
-	Verb    string   `json:"verb"`              // select, insert, update, delete, truncate, lock, create, alter, drop …
-	Object  string   `json:"object,omitempty"`  // "schema.table"; "" when the verb has none
+	Verb    string   `json:"verb"`              // select, insert, update, delete, truncate, lock, create, alter, drop …; exec, sftp_read …
+	Object  string   `json:"object,omitempty"`  // "schema.table"; a path, below which all is meant when it ends in "/**"; host:port; "" when the verb has none
 	Columns []string `json:"columns,omitempty"` // columns written, or read where known; none means any
+	Argv    []string `json:"argv,omitempty"`    // program and arguments of an exec that is a plain command line; none means it is not
 }
 
 // Verdict is what a decision comes to. The zero value denies.

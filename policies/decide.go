@@ -292,6 +292,13 @@ func (e Effect) term() *ast.Term {
 		}
 		members = append(members, member(columnsKey, ast.ArrayTerm(columns...)))
 	}
+	if len(e.Argv) > 0 {
+		argv := make([]*ast.Term, len(e.Argv))
+		for i, word := range e.Argv {
+			argv[i] = ast.StringTerm(word)
+		}
+		members = append(members, member(argvKey, ast.ArrayTerm(argv...)))
+	}
 	return ast.ObjectTerm(members...)
 }
 
@@ -311,6 +318,7 @@ var (
 	verbKey       = ast.StringTerm("verb")
 	objectKey     = ast.StringTerm("object")
 	columnsKey    = ast.StringTerm("columns")
+	argvKey       = ast.StringTerm("argv")
 	verdictKey    = ast.StringTerm("verdict")
 )
 

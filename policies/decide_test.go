@@ -47,15 +47,15 @@ func TestDecide(t *testing.T) {
 	}{
 		{"no effect", []Effect{}, Allow, "no_effects", ""},
 		{"nil effects", nil, Allow, "no_effects", ""},
-		{"allowed", []Effect{{"select", "app.orders", nil}}, Allow, "allow[0]", ""},
-		{"listed column", []Effect{{"update", "app.orders", []string{"status"}}}, Allow, "allow[1]", ""},
-		{"another column", []Effect{{"update", "app.orders", []string{"status", "total"}}}, Deny, "default", "columns"},
-		{"unknown columns", []Effect{{"update", "app.orders", nil}}, Deny, "default", "name its columns"},
-		{"no object", []Effect{{"select", "", nil}}, Deny, "default", ""},
-		{"notify has no object", []Effect{{"notify", "", nil}}, Allow, "allow[2]", ""},
-		{"held by the review", []Effect{{"truncate", "app.orders", nil}}, Hold, "hold[0]", ""},
-		{"held by the owner", []Effect{{"select", "crm.held", nil}}, Hold, "policies/b.rego", "a person looks"},
-		{"denied by the owner", []Effect{{"delete", "app.orders", nil}}, Deny, "policies/a.rego", "no deletes"},
+		{"allowed", []Effect{{Verb: "select", Object: "app.orders"}}, Allow, "allow[0]", ""},
+		{"listed column", []Effect{{Verb: "update", Object: "app.orders", Columns: []string{"status"}}}, Allow, "allow[1]", ""},
+		{"another column", []Effect{{Verb: "update", Object: "app.orders", Columns: []string{"status", "total"}}}, Deny, "default", "columns"},
+		{"unknown columns", []Effect{{Verb: "update", Object: "app.orders"}}, Deny, "default", "name its columns"},
+		{"no object", []Effect{{Verb: "select"}}, Deny, "default", ""},
+		{"notify has no object", []Effect{{Verb: "notify"}}, Allow, "allow[2]", ""},
+		{"held by the review", []Effect{{Verb: "truncate", Object: "app.orders"}}, Hold, "hold[0]", ""},
+		{"held by the owner", []Effect{{Verb: "select", Object: "crm.held"}}, Hold, "policies/b.rego", "a person looks"},
+		{"denied by the owner", []Effect{{Verb: "delete", Object: "app.orders"}}, Deny, "policies/a.rego", "no deletes"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d, err := p.Decide(t.Context(), testInput(c.effects...))
@@ -81,7 +81,7 @@ func TestDecideFailsClosed(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if d, _ := p.Decide(t.Context(), testInput(Effect{"select", "app.orders", nil})); d.Verdict != Deny || d.Rule != RulePolicyError {
+			if d, _ := p.Decide(t.Context(), testInput(Effect{Verb: "select", Object: "app.orders"})); d.Verdict != Deny || d.Rule != RulePolicyError {
 				t.Errorf("decided %+v", d)
 			}
 		})
@@ -90,7 +90,7 @@ func TestDecideFailsClosed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := testInput(Effect{"select", "app.orders", nil})
+	in := testInput(Effect{Verb: "select", Object: "app.orders"})
 	for name, change := range map[string]func(*Input){
 		"no review":         func(in *Input) { in.Review = nil },
 		"no connection":     func(in *Input) { in.Connection = nil },
@@ -128,7 +128,7 @@ deny contains "never" if {
 		t.Fatal(err)
 	}
 	p.timeout = 20 * time.Millisecond
-	in := testInput(Effect{"select", "app.orders", nil})
+	in := testInput(Effect{Verb: "select", Object: "app.orders"})
 	in.Command.Statement = strings.Repeat("x", 5000)
 	if d, err := p.Decide(t.Context(), in); d.Verdict != Deny || d.Rule != RulePolicyError || err == nil {
 		t.Errorf("decided %+v, %v", d, err)

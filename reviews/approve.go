@@ -252,7 +252,7 @@ func (m ApprovalMatch) matches(s subject) bool {
 // usesAny says whether a rule of the review allows or holds one of the verbs.
 func (r *Review) usesAny(verbs []string) bool {
 	for _, rule := range slices.Concat(r.Spec.Allow, r.Spec.Hold) {
-		for _, v := range rule.Verbs {
+		for _, v := range rule.EffectVerbs() {
 			if slices.Contains(verbs, v) {
 				return true
 			}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -21,6 +22,9 @@ type Cache struct {
 	now     map[[sha256.Size]byte]any // used in this one
 	folders map[string]*folder        // reviews/<connection>, of the last Load
 	keys    map[string]ssh.PublicKey  // one for all the signatures that it made
+
+	disk     disk // not guarded: it changes between Loads only
+	recalled atomic.Int64
 }
 
 // NewCache is an empty cache.
@@ -35,6 +39,7 @@ func (c *Cache) turn(folders map[string]*folder) {
 	c.old, c.now = c.now, make(map[[sha256.Size]byte]any)
 	if folders != nil {
 		c.folders = folders
+		c.disk.facts = nil // each review was asked about
 	}
 }
 
@@ -106,9 +111,11 @@ func (c *Cache) take(path string, b []byte) (*Review, error) {
 	return ParseReview(path, b)
 }
 
+// verified is what a signature turned out to be.
 type verified struct {
-	key ssh.PublicKey
-	err error
+	name string // of its file, for a review's
+	key  ssh.PublicKey
+	err  error
 }
 
 // verify is Verify.
@@ -124,19 +131,19 @@ func (c *Cache) verify(armored []byte, namespace string, message []byte) (ssh.Pu
 	if err != nil && !errors.Is(err, ErrBadSignature) && !errors.Is(err, ErrWrongNamespace) {
 		return key, err // cheap to find out again
 	}
-	c.put(id, verified{key, err})
+	c.put(id, verified{key: key, err: err})
 	return key, err
 }
 
 // signers verifies a review's signatures.
-func (c *Cache) signers(b []byte, sigs map[string][]byte) map[string]verified {
-	all := make(map[string]verified, len(sigs))
+func (c *Cache) signers(b []byte, sigs map[string][]byte) []verified {
+	all := make([]verified, 0, len(sigs))
 	for name, sig := range sigs {
 		key, err := Verify(sig, NamespaceReview, b)
 		if err == nil {
 			key = c.shared(key)
 		}
-		all[name] = verified{key, err}
+		all = append(all, verified{name, key, err})
 	}
 	return all
 }

@@ -10,7 +10,10 @@
 // policies) and reads no clock: callers pass the time in.
 package reviews
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // APIVersion is the only schema version there is.
 const APIVersion = "sallyport.dev/v1"
@@ -130,7 +133,8 @@ type Audit struct {
 
 type GatewayAddress struct {
 	Name     string `yaml:"name" json:"name"`
-	Postgres string `yaml:"postgres" json:"postgres"` // host:port
+	Postgres string `yaml:"postgres" json:"postgres,omitempty"` // host:port; this, SSH or both
+	SSH      string `yaml:"ssh" json:"ssh,omitempty"`           // host:port
 }
 
 // Root is trust/root.yaml: whose keys mean what.
@@ -149,6 +153,8 @@ type RootSpec struct {
 	Gateways   []Gateway           `yaml:"gateways" json:"gateways"`
 	// Attesters are the keys with which sync says what people approved in the forge.
 	Attesters []Key `yaml:"attesters" json:"attesters,omitempty"`
+	// Authorities are keys that sign user certificates for ssh connections.
+	Authorities []Authority `yaml:"authorities" json:"authorities,omitempty"`
 	// Delegations let groups approve principals whose names begin alike.
 	Delegations []Delegation `yaml:"delegations" json:"delegations,omitempty"`
 	Revoked     []Revocation `yaml:"revoked" json:"revoked"`
@@ -161,6 +167,21 @@ type RootPrincipal struct {
 	Keys []Key  `yaml:"keys" json:"keys"`
 	// Forge are its numeric user ids by kind of forge: {github: 1234567}. Logins can be renamed and taken over, these cannot.
 	Forge map[string]int64 `yaml:"forge" json:"forge,omitempty"`
+}
+
+// Authority is an SSH certificate authority whose user certificates are believed
+// for some principals. A certificate has to name the principal itself.
+type Authority struct {
+	Key       string    `yaml:"key" json:"key"`
+	NotBefore time.Time `yaml:"notBefore" json:"notBefore,omitzero"`
+	NotAfter  time.Time `yaml:"notAfter" json:"notAfter,omitzero"`
+	// Principals are names, or beginnings with a "*" at the end: "agent:*".
+	Principals []string `yaml:"principals" json:"principals"`
+}
+
+// Certifies reports whether the authority may vouch for a principal.
+func (a Authority) Certifies(principal string) bool {
+	return slices.ContainsFunc(a.Principals, func(pattern string) bool { return matches(pattern, principal) })
 }
 
 // Delegation gives principals whose names match a pattern to a group, which then
@@ -230,7 +251,7 @@ type Connection struct {
 }
 
 type ConnectionSpec struct {
-	Protocol   string           `yaml:"protocol" json:"protocol"` // "postgres"; others are not supported yet
+	Protocol   string           `yaml:"protocol" json:"protocol"` // "postgres" or "ssh"; others are not supported yet
 	Target     Target           `yaml:"target" json:"target"`
 	Credential string           `yaml:"credential" json:"credential"` // "env:NAME", "file:/path" or "exec:/path arg …", read by gatewayd only
 	Risk       string           `yaml:"risk" json:"risk,omitempty"`   // low | medium | high; a label for policies
@@ -238,6 +259,9 @@ type ConnectionSpec struct {
 	Review     ConnectionReview `yaml:"review" json:"review"`
 	// Functions lists functions outside pg_catalog that statements may call, "schema.name".
 	Functions []string `yaml:"functions" json:"functions,omitempty"`
+	// Environment lists the variables that a client of an ssh connection may set on
+	// the host, a trailing "*" stands for any ending. Default: LANG and LC_*.
+	Environment []string `yaml:"environment" json:"environment,omitempty"`
 	// HashFunction makes the hashes of masks the same in all sessions: a function "schema.name" of the
 	// database that holds their key, made by the SQL of sallyport harden. Without it each session has a key of its own.
 	HashFunction string `yaml:"hashFunction" json:"hashFunction,omitempty"`
@@ -246,23 +270,32 @@ type ConnectionSpec struct {
 type Target struct {
 	Host     string `yaml:"host" json:"host"`
 	Port     int    `yaml:"port" json:"port"`
-	Database string `yaml:"database" json:"database"`
+	Database string `yaml:"database" json:"database,omitempty"` // postgres
 	User     string `yaml:"user" json:"user"`
-	TLS      string `yaml:"tls" json:"tls"` // "verify-full" (default) or "disable", which is refused off loopback
-	CA       string `yaml:"ca" json:"ca"`   // PEM file on the gateway; default: the system's roots
-	// Privileged lets masks be used although the role is a superuser, may replicate or reach the
+	TLS      string `yaml:"tls" json:"tls,omitempty"` // postgres: "verify-full" (default) or "disable", which is refused off loopback
+	CA       string `yaml:"ca" json:"ca,omitempty"`   // postgres: PEM file on the gateway; default: the system's roots
+	// Privileged lets masks be used although the role of a database is a superuser, may replicate or reach the
 	// server's files, or owns what is masked, so that nothing but the gateway keeps it from the values.
 	Privileged bool `yaml:"privileged" json:"privileged,omitempty"`
+	// HostKeys are the public keys of an ssh host, each as a line of known_hosts
+	// without the name: "ssh-ed25519 AAAA…". The host has to prove one of them.
+	HostKeys []string `yaml:"hostKeys" json:"hostKeys,omitempty"`
 }
 
 type ConnectionReview struct {
 	MaxAge Duration `yaml:"maxAge" json:"maxAge,omitzero"` // an approval older than this is stale; 0: no bound
 }
 
-// Mask hides one column. Column is schema.table.column.
+// Mask hides one column, schema.table.column, or, on an ssh connection, what a
+// pattern or a detector finds in output.
 type Mask struct {
-	Column string `yaml:"column" json:"column"`
-	// With is redact, null, email, hash, first(N), last(N), day, week, month, quarter, year, bucket(N) or json(redact PATH …).
+	Column string `yaml:"column" json:"column,omitempty"`
+	// Pattern is an RE2 expression; what it matches within a line is hidden.
+	Pattern string `yaml:"pattern" json:"pattern,omitempty"`
+	// Detect is a built-in detector of OutputDetectors: card, iban …
+	Detect string `yaml:"detect" json:"detect,omitempty"`
+	// With is redact, null, email, hash, first(N), last(N), day, week, month, quarter, year, bucket(N) or json(redact PATH …);
+	// for a pattern or a detector it is redact.
 	With string `yaml:"with" json:"with"`
 	// Lookup lets "where column = constant" find rows by the value that is not shown: whoever may,
 	// learns which of the values that they guess exist. In a review, approval rules with match.unmask have to allow it.
@@ -304,9 +337,25 @@ type ReviewSpec struct {
 // Rule covers an effect when its verb is listed, its object matches On and,
 // where Columns is given, all the columns it touches are listed.
 type Rule struct {
-	Verbs   []string `yaml:"verbs" json:"verbs"`
-	On      []string `yaml:"on" json:"on"` // "schema.table", "schema.*"; never "*" alone
+	Verbs   []string `yaml:"verbs" json:"verbs,omitempty"`
+	On      []string `yaml:"on" json:"on,omitempty"` // "schema.table", "schema.*"; never "*" alone
 	Columns []string `yaml:"columns" json:"columns,omitempty"`
+
+	// A rule on an ssh connection has exactly one of the following instead.
+
+	// Exec is the shape of a command: its program and its arguments, each exact or
+	// with one "*" for any characters but "/". A last "**" stands for any further arguments.
+	Exec []string `yaml:"exec" json:"exec,omitempty"`
+	// Text is a command that is not a plain one, byte for byte.
+	Text string `yaml:"text" json:"text,omitempty"`
+	// SFTP is one of SFTPOperations, on Path.
+	SFTP string `yaml:"sftp" json:"sftp,omitempty"`
+	// Path is an absolute path on the host; its last part may have one "*", or be "**" for the whole tree.
+	Path string `yaml:"path" json:"path,omitempty"`
+	// Shell opens a shell, in which single commands are recorded and not decided on.
+	Shell bool `yaml:"shell" json:"shell,omitempty"`
+	// Forward is the host:port to which a connection may be forwarded.
+	Forward string `yaml:"forward" json:"forward,omitempty"`
 }
 
 // Limits bound what a review allows. A limit that is not set is none.

@@ -1,6 +1,7 @@
 package reviews
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -265,7 +266,7 @@ func (l *loader) readFile(at string, most int64) ([]byte, error) {
 	if int64(len(b)) > most {
 		return nil, Problems{problemf(at, "make it smaller", "%s", fmt.Sprintf("the file has more than %d bytes", most))}
 	}
-	return b, nil
+	return bytes.Clone(b), nil // documents are kept, and need no room to grow
 }
 
 // attestation is the file about a document's pull request, nil when there is none.

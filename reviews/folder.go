@@ -47,7 +47,8 @@ type known struct {
 	notes      Problems // about the signatures' files
 	review     *Review  // as parsed, nil with err
 	err        error
-	signers    map[string]verified // by file name of the signature
+	signers    []verified // who made the signatures
+	saved      bool       // on disk
 }
 
 // reviews loads reviews/, the only part that grows large, on all cores.
@@ -96,6 +97,9 @@ func (l *loader) readFolder(group *errgroup.Group, f, before *folder) {
 			continue
 		}
 		group.Go(func() error {
+			if l.opt.Cache.recall(at, k) {
+				return nil
+			}
 			k.review, k.err = l.opt.Cache.take(at, k.bytes)
 			if k.err == nil {
 				k.signers = l.opt.Cache.signers(k.bytes, k.signatures)
@@ -266,8 +270,10 @@ func (l *loader) identity(at string) (string, error) {
 // verify is Verify for a signature of a document.
 func (l *loader) verify(s subject, name string) (key ssh.PublicKey, err error) {
 	if f := l.judging; f != nil && s.kind == KindReview {
-		if v, ok := f.known[s.source.Path].signers[name]; ok {
-			return v.key, v.err
+		for _, v := range f.known[s.source.Path].signers {
+			if v.name == name {
+				return v.key, v.err
+			}
 		}
 	}
 	return l.opt.Cache.verify(s.source.Signatures[name], NamespaceFor(s.kind), s.source.Bytes)

@@ -24,6 +24,9 @@ var (
 	nameForm     = regexp.MustCompile(`^` + identifier + `$`)
 )
 
+// IsColumn reports whether documents can name a column so: schema.table.column in plain identifiers.
+func IsColumn(s string) bool { return columnForm.MatchString(s) }
+
 // IsPrincipal reports whether name is a well-formed principal such as "agent:etl".
 func IsPrincipal(name string) bool { return principalForm.MatchString(name) }
 

@@ -49,8 +49,17 @@ func ParsePrincipal(path string, b []byte) (*Principal, error) {
 
 // ParseConnection reads a file of connections/. Its Catalog stays nil.
 func ParseConnection(path string, b []byte) (*Connection, error) {
-	spec := ConnectionSpec{Target: Target{Port: 5432, TLS: "verify-full"}}
+	var spec ConnectionSpec
 	c := parse(path, b, KindConnection, &spec)
+	port := 5432
+	if spec.Protocol == "ssh" {
+		port = 22
+	} else if !c.lines.Has("spec.target.tls") {
+		spec.Target.TLS = "verify-full"
+	}
+	if !c.lines.Has("spec.target.port") {
+		spec.Target.Port = port
+	}
 	c.connection(&spec)
 	return &Connection{Metadata: c.metadata, Spec: spec, Source: c.source()}, c.err()
 }

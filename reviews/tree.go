@@ -473,9 +473,10 @@ func (l *loader) crossReview(r *Review) Problems {
 		c.line("validity", fmt.Sprintf("the review would last %s, at most %s is allowed", Duration(life), Duration(most)), "bring expires closer to notBefore")
 	}
 	if conn != nil {
+		c.protocol(conn.Spec.Protocol, r)
 		masked := make(map[string]string)
 		for _, m := range conn.Spec.Mask {
-			masked[m.Column] = m.With
+			masked[m.Names()] = m.With
 		}
 		for i, column := range r.Spec.Unmask {
 			if masked[column] == "" {
@@ -483,8 +484,8 @@ func (l *loader) crossReview(r *Review) Problems {
 			}
 		}
 		for i, m := range r.Spec.Mask {
-			if with, already := masked[m.Column]; already && !(m.Lookup && m.With == with) {
-				c.line(fmt.Sprintf("mask[%d]", i), fmt.Sprintf("the connection already masks %s with %s", m.Column, with), "delete it here, a review only adds masks; or say the same mask with lookup: true")
+			if with, already := masked[m.Names()]; already && !(m.Lookup && m.With == with) {
+				c.line(fmt.Sprintf("mask[%d]", i), fmt.Sprintf("the connection already masks %s with %s", m.Names(), with), "delete it here, a review only adds masks; or say the same mask with lookup: true")
 			}
 		}
 	}

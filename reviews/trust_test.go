@@ -310,6 +310,15 @@ func TestWhichRulesMatch(t *testing.T) {
 		{name: "other path", rule: "{match: {paths: [reviews/prod-*]}, " + two},
 		{name: "unmask", rule: "{match: {unmask: true}, " + two, change: func(a *access) { a.review("orders-db/etl", "  unmask: [app.customers.ssn]\n") }, strict: true},
 		{name: "no unmask", rule: "{match: {unmask: true}, " + two},
+		{name: "lookup", rule: "{match: {unmask: true}, " + two, change: func(a *access) {
+			a.review("orders-db/etl", "  mask: [{column: app.customers.ssn, with: last4, lookup: true}]\n")
+		}, strict: true},
+		{name: "lookup by a column of its own", rule: "{match: {unmask: true}, " + two, change: func(a *access) {
+			a.review("orders-db/etl", "  mask: [{column: app.customers.email, with: redact, lookup: true}]\n")
+		}, strict: true},
+		{name: "a mask alone", rule: "{match: {unmask: true}, " + two, change: func(a *access) {
+			a.review("orders-db/etl", "  mask: [{column: app.customers.email, with: redact}]\n")
+		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			a := newAccess(t)
@@ -340,6 +349,70 @@ func TestUnmaskNeedsARuleForIt(t *testing.T) {
 	a.sign(reviewPath, "user:bob", "user:carol")
 	if tree := a.loaded(); tree.Reviews["orders-db/etl"] != nil || !strings.Contains(tree.Problems.Error(), "no approval rule is for reviews that unmask") {
 		t.Error(tree.Problems)
+	}
+}
+
+func TestLookupNeedsARuleForIt(t *testing.T) {
+	a := newAccess(t)
+	a.review("orders-db/etl", "  mask: [{column: app.customers.ssn, with: last4, lookup: true}]\n")
+	a.sign(reviewPath, "user:bob", "user:carol")
+	tree := a.loaded()
+	if tree.Reviews["orders-db/etl"] != nil || !strings.Contains(tree.Problems.Error(), "no approval rule is for reviews that unmask") || !strings.Contains(tree.Problems.Error(), "or delete lookup") {
+		t.Error(tree.Problems)
+	}
+}
+
+// A review says a mask of the connection again to look rows up by it, and in no other way.
+func TestLookupsOfASession(t *testing.T) {
+	for _, tt := range []struct{ mask, says string }{
+		{"{column: app.customers.ssn, with: last4, lookup: true}", ""},
+		{"{column: app.customers.ssn, with: redact, lookup: true}", "already masks app.customers.ssn"},
+		{"{column: app.customers.ssn, with: last4}", "already masks app.customers.ssn"},
+		{"{column: app.customers.ssn, with: last4, lookup: false}", "lookup: false means nothing"},
+		{"{column: app.customers.ssn, with: last5, lookup: true}", "mask \"last5\" does not exist"},
+	} {
+		a := newAccess(t)
+		a.forge("    - {match: {}, mode: signature, threshold: 1, groups: [dba]}\n    - {match: {unmask: true}, mode: signature, threshold: 1, groups: [dba]}\n")
+		a.review("orders-db/etl", "  mask: ["+tt.mask+"]\n")
+		tree := a.loaded()
+		r := tree.Reviews["orders-db/etl"]
+		if tt.says != "" {
+			if r != nil || !strings.Contains(tree.Problems.Error(), tt.says) {
+				t.Errorf("%s: %v", tt.mask, tree.Problems)
+			}
+			continue
+		}
+		if r == nil {
+			t.Fatal(tree.Problems)
+		}
+		if got := r.Masks(tree.Connections["orders-db"]); len(got) != 1 || !got[0].Lookup || got[0].With != "last4" {
+			t.Errorf("%s: %+v", tt.mask, got)
+		}
+	}
+}
+
+func TestMaskForms(t *testing.T) {
+	for with, ok := range map[string]bool{
+		"redact": true, "hash": true, "first": true, "first(3)": true, "last(32)": true, "last4": true, "month": true, "bucket(1000)": true, "json(redact a)": true, "json(null a.b *.c-d)": true,
+		"last": false, "first()": false, "first(0)": false, "last5": false, "bucket": false, "bucket(x)": false, "json(a)": false, "json(redact)": false, "json(redact a..b)": false, "decade": false, "redact; drop table x": false,
+	} {
+		a := newAccess(t)
+		a.review("orders-db/etl", "  mask: [{column: app.customers.email, with: \""+with+"\"}]\n")
+		if tree := a.loaded(); (tree.Reviews["orders-db/etl"] != nil) != ok {
+			t.Errorf("%s: %v", with, tree.Problems)
+		}
+	}
+}
+
+func TestHashFunctionOfAConnection(t *testing.T) {
+	for more, says := range map[string]string{
+		"  hashFunction: sallyport.hash\n": "", "  hashFunction: hash\n": "is not a function", "  hashFunction: sallyport.hash\n  functions: [sallyport.hash]\n": "also listed under functions",
+	} {
+		a := newAccess(t)
+		a.connection("orders-db", more)
+		if tree := a.loaded(); (tree.Connections["orders-db"] != nil) != (says == "") || !strings.Contains(tree.Problems.Error(), says) {
+			t.Errorf("%s: %v", more, tree.Problems)
+		}
 	}
 }
 

@@ -82,8 +82,13 @@ func (c *checker) config(s *ConfigSpec) {
 	for i, g := range s.Gateways {
 		at := fmt.Sprintf("spec.gateways[%d]", i)
 		c.gatewayName(at+".name", g.Name, names)
-		if host, port, err := net.SplitHostPort(g.Postgres); err != nil || host == "" || !isPort(port) {
-			c.at(at+".postgres", "postgres has to be host:port", "write where clients reach this gateway, such as gateway.example:6432")
+		if g.Postgres == "" && g.SSH == "" {
+			c.missing(at+".postgres", "write where clients reach this gateway, as postgres: or ssh: host:port")
+		}
+		for _, l := range []struct{ field, address, such string }{{"postgres", g.Postgres, "gateway.example:6432"}, {"ssh", g.SSH, "gateway.example:2222"}} {
+			if host, port, err := net.SplitHostPort(l.address); (err != nil || host == "" || !isPort(port)) && (l.address != "" || c.lines.Has(at+"."+l.field)) {
+				c.at(at+"."+l.field, l.field+" has to be host:port", "write where clients reach this gateway, such as "+l.such)
+			}
 		}
 	}
 }
@@ -193,7 +198,7 @@ func (c *checker) approvalMatch(at string, m ApprovalMatch) {
 		c.oneOf(fmt.Sprintf("%s.risks[%d]", at, i), "risk", risk, Risks)
 	}
 	for i, verb := range m.Verbs {
-		c.oneOf(fmt.Sprintf("%s.verbs[%d]", at, i), "verb", verb, PostgresVerbs)
+		c.oneOf(fmt.Sprintf("%s.verbs[%d]", at, i), "verb", verb, slices.Concat(PostgresVerbs, SSHVerbs))
 	}
 	for i, pattern := range m.Paths {
 		if !pathGlobForm.MatchString(pattern) || strings.Contains(pattern, "//") || strings.Contains(pattern, "..") {
@@ -234,6 +239,7 @@ func (c *checker) root(s *RootSpec) {
 	c.keys("spec.release", "release", s.Release, make(keyOwners))
 	c.keys("spec.attesters", "attesters", s.Attesters, maps.Clone(keys)) // a person's key never attests
 	c.gateways(s.Gateways)
+	c.authorities(s.Authorities)
 	c.revoked(s.Revoked)
 	c.tombstones(s.Tombstones)
 }
@@ -277,6 +283,28 @@ func (c *checker) delegations(s *RootSpec) {
 			c.at(at+".group", fmt.Sprintf("group %s does not exist", quote(d.Group)), strictyaml.Suggest(d.Group, slices.Collect(maps.Keys(s.Groups))))
 		} else if d.Threshold < 0 || d.Threshold > len(members) || d.Threshold == 0 && c.lines.Has(at+".threshold") {
 			c.at(at+".threshold", fmt.Sprintf("threshold has to be between 1 and %d, the members of group %s", len(members), d.Group), "lower it, or add members to the group")
+		}
+	}
+}
+
+func (c *checker) authorities(list []Authority) {
+	owners := make(keyOwners)
+	for i, a := range list {
+		at := fmt.Sprintf("spec.authorities[%d]", i)
+		c.key(at+".key", "an authority", a.Key, owners)
+		if !a.NotBefore.IsZero() && !a.NotAfter.IsZero() && !a.NotAfter.After(a.NotBefore) {
+			c.at(at+".notAfter", "notAfter has to be later than notBefore", "")
+		}
+		if len(a.Principals) == 0 {
+			c.missing(at+".principals", "write whom its certificates may name, such as [agent:etl-*]")
+		}
+		seen := make(map[string]bool)
+		for j, p := range a.Principals {
+			path := fmt.Sprintf("%s.principals[%d]", at, j)
+			if !principalForm.MatchString(p) && !delegationForm.MatchString(p) {
+				c.at(path, quote(p)+" is neither a principal nor a beginning of some", "write user:alice, or agent:etl-* for all that begin so")
+			}
+			c.unique(path, "principal", p, seen)
 		}
 	}
 }
@@ -422,19 +450,28 @@ func (c *checker) principal(s *PrincipalSpec) {
 func (c *checker) connection(s *ConnectionSpec) {
 	switch s.Protocol {
 	case "postgres":
+		c.postgres(s)
+	case "ssh":
+		c.ssh(s)
 	case "":
-		c.missing("spec.protocol", "write protocol: postgres")
-	case "ssh", "kubernetes":
-		c.at("spec.protocol", "protocol "+s.Protocol+" is not supported yet", "write protocol: postgres")
+		c.missing("spec.protocol", "write protocol: postgres or protocol: ssh")
+	case "kubernetes":
+		c.at("spec.protocol", "protocol kubernetes is not supported yet", "write protocol: postgres or protocol: ssh")
 	default:
-		c.oneOf("spec.protocol", "protocol", s.Protocol, []string{"postgres"})
+		c.oneOf("spec.protocol", "protocol", s.Protocol, []string{"postgres", "ssh"})
 	}
-	c.target(&s.Target)
 	c.credential(s.Credential)
 	if s.Risk != "" {
 		c.oneOf("spec.risk", "risk", s.Risk, Risks)
 	}
 	c.masks(s.Mask)
+}
+
+// postgres checks what a connection to PostgreSQL has.
+func (c *checker) postgres(s *ConnectionSpec) {
+	c.address(&s.Target, "the database")
+	c.database(&s.Target)
+	c.foreign("postgres", "spec.target.hostKeys", "spec.environment")
 	if f := s.HashFunction; f != "" && !objectForm.MatchString(f) {
 		c.at("spec.hashFunction", quote(f)+" is not a function", "write schema.name, such as sallyport.hash")
 	} else if f != "" && slices.Contains(s.Functions, f) {
@@ -450,24 +487,37 @@ func (c *checker) connection(s *ConnectionSpec) {
 	}
 }
 
+// foreign reports fields that belong to other protocols.
+func (c *checker) foreign(protocol string, fields ...string) {
+	for _, f := range fields {
+		if c.lines.Has(f) {
+			c.at(f, "a "+protocol+" connection has no "+f[strings.LastIndex(f, ".")+1:], "delete it")
+		}
+	}
+}
+
 var hostForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
 
-func (c *checker) target(t *Target) {
+// address checks what every target has.
+func (c *checker) address(t *Target, what string) {
 	_, notIP := netip.ParseAddr(t.Host)
 	switch {
 	case t.Host == "":
-		c.missing("spec.target.host", "write the host name of the database")
+		c.missing("spec.target.host", "write the host name of "+what)
 	case notIP != nil && !hostForm.MatchString(t.Host):
 		c.at("spec.target.host", "host is neither a host name nor an IP address", "write it without scheme and port")
 	}
 	if t.Port < 1 || t.Port > 65535 {
-		c.at("spec.target.port", "port has to be between 1 and 65535", "write the port that the database listens on, or leave it out for 5432")
-	}
-	if t.Database == "" {
-		c.missing("spec.target.database", "write the database to connect to")
+		c.at("spec.target.port", "port has to be between 1 and 65535", "write the port that it listens on, or leave it out for 5432, or 22 with ssh")
 	}
 	if t.User == "" {
-		c.missing("spec.target.user", "write the role that the gateway logs in as")
+		c.missing("spec.target.user", "write whom the gateway logs in as")
+	}
+}
+
+func (c *checker) database(t *Target) {
+	if t.Database == "" {
+		c.missing("spec.target.database", "write the database to connect to")
 	}
 	switch {
 	case t.TLS != "verify-full" && t.TLS != "disable":
@@ -513,8 +563,12 @@ func (c *checker) masks(masks []Mask) {
 	seen := make(map[string]bool)
 	for i, m := range masks {
 		at := fmt.Sprintf("spec.mask[%d]", i)
+		if m.Pattern != "" || m.Detect != "" {
+			c.outputMask(at, m, seen)
+			continue
+		}
 		if m.Column == "" {
-			c.missing(at+".column", "write schema.table.column")
+			c.missing(at+".column", "write schema.table.column; on an ssh connection pattern: or detect:")
 		} else if !columnForm.MatchString(m.Column) {
 			c.at(at+".column", quote(m.Column)+" is not a column", "write schema.table.column in plain identifiers; other names are not supported yet")
 		}
@@ -605,8 +659,12 @@ func (c *checker) validity(v Validity) {
 }
 
 func (c *checker) rule(at string, r Rule) {
+	if r.ssh() {
+		c.sshRule(at, r)
+		return
+	}
 	if len(r.Verbs) == 0 {
-		c.missing(at+".verbs", "write which verbs, such as [select]")
+		c.missing(at+".verbs", "write which verbs, such as [select]; on an ssh connection exec, text, sftp, shell or forward")
 	}
 	seen := make(map[string]bool)
 	withoutObject := len(r.Verbs) > 0

@@ -25,6 +25,15 @@ var MaskFunctions = []string{"redact", "null", "email", "hash", "first", "first(
 const MaskPattern = `^(redact|null|email|hash|first|last4|(first|last)\([1-9][0-9]?\)|day|week|month|quarter|year|bucket\([1-9][0-9]{0,15}\)|` +
 	`json\((redact|null)( (\*|[A-Za-z0-9_-]+)(\.(\*|[A-Za-z0-9_-]+)){0,7}){1,32}\))$`
 
+// SSHVerbs are what a command on an ssh connection can do.
+var SSHVerbs = []string{"exec", "shell", "sftp_read", "sftp_write", "sftp_rename", "sftp_remove", "sftp_attributes", "sftp_links", "forward"}
+
+// SFTPOperations are what a rule for sftp and scp can allow on a path.
+var SFTPOperations = []string{"read", "write", "rename", "remove", "attributes", "links"}
+
+// OutputDetectors are the built-in masks for output of ssh connections.
+var OutputDetectors = []string{"card", "iban", "email", "private_key", "aws_key", "jwt"}
+
 // Expectations are what an example of a review may expect.
 var Expectations = []string{"allow", "mask", "hold", "deny"}
 

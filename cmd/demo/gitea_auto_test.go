@@ -27,6 +27,9 @@ var asks = regexp.MustCompile(`ask for access with: (sallyport request .* --reas
 // rule of the base approves, sync asks that rule again, and the gateway lets the next login in.
 func (s *stage) playAutomatic() {
 	const promised = 30 * time.Second
+	// Nobody can push past CI, which has to have passed; approvals the branch cannot ask for, since there will be none.
+	s.call("root", "POST", repository+"branch_protections", map[string]any{"rule_name": "main", "enable_push": false, "enable_status_check": true, "status_check_contexts": []string{checkContext}}, nil)
+	defer s.call("root", "DELETE", repository+"branch_protections/main", nil, nil)
 	began := time.Now()
 	r := s.psqlAs("reports-db", "select count(*) from app.orders")
 	m := asks.FindStringSubmatch(r.stderr)
@@ -137,8 +140,10 @@ func (s *stage) ci(pr int) (said string) {
 	s.Helper()
 	said, code := s.job(pr, "check", "")
 	if code != 0 {
+		s.status(pr, "failure")
 		return said
 	}
+	s.status(pr, "success")
 	more, code := s.job(pr, "merge", s.token("write:repository"))
 	if code != 0 {
 		s.Errorf("the job merge ends with %d:\n%s", code, more)
@@ -226,7 +231,7 @@ func (s *stage) playForcePush() {
 	s.do("carol", "git", "commit", "--quiet", "--allow-empty", "--message", "Another history")
 	began := time.Now()
 	s.do("carol", "git", "push", "--quiet", "--force", "origin", "main")
-	s.eventually("the alarm", 30*time.Second, func() error {
+	s.eventually("the alarm", time.Minute, func() error {
 		r := s.run("robot", "sallyport", "status", "--state", s.path("sync-state"))
 		if r.code != 1 || !strings.Contains(r.stdout, "ALARM rollback_detected: ") || !strings.Contains(r.stdout, "sallyport accept-rewind") {
 			return errors.New(r.all())

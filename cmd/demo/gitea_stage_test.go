@@ -303,7 +303,7 @@ func (s *stage) startDaemons() {
 		"sallyport", "sync", "--remote", s.remote(), "--out", "release", "--state", "sync-state", "--key", "keys/release", "--trust-root", s.trustRoot,
 		"--attester-key", "keys/attester", "--forge-token", "env:FORGE_TOKEN", "--watch", "--every", "10m", "--hooks", "127.0.0.1:0", "--hook-secret", "env:HOOK_SECRET")
 	address := ""
-	s.eventually("sync listens for webhooks", 20*time.Second, func() error {
+	s.eventually("sync listens for webhooks", time.Minute, func() error {
 		if m := hooksOn.FindStringSubmatch(s.logOf("sync")); m != nil {
 			address = m[1]
 			return nil
@@ -328,12 +328,12 @@ postgres: {listen: "%s"}
 admin: {listen: "127.0.0.1:0"}
 credentials: ["file:%s"]
 `, s.trustRoot, strings.Replace(s.remote(), "//", "//"+robot.Name+":"+robot.Token+"@", 1), s.listen, s.path("password")), 0o600))
-	s.eventually("the first release", 30*time.Second, func() error {
+	s.eventually("the first release", time.Minute, func() error {
 		_, err := os.Stat(s.path("release", "release.json"))
 		return err
 	})
 	s.start("gatewayd", nil, "gatewayd", "--config", "gatewayd.yaml")
-	s.eventually("the gateway is ready", 30*time.Second, func() error {
+	s.eventually("the gateway is ready", time.Minute, func() error {
 		g, err := s.gateway()
 		if err == nil && !g.Ready {
 			err = errors.New("it is not")

@@ -163,7 +163,7 @@ func (s *stage) playDismissal() {
 // pending waits until sync says that a merged review waits for an approval.
 func (s *stage) pending(review string) {
 	s.Helper()
-	s.eventually(review+" is merged and pending", 30*time.Second, func() error {
+	s.eventually(review+" is merged and pending", time.Minute, func() error {
 		r := s.run("robot", "sallyport", "status", "--state", s.path("sync-state"))
 		if !strings.Contains(r.stdout, "pending: reviews/"+review+".yaml") {
 			return errors.New(r.all())
@@ -183,7 +183,7 @@ func (s *stage) playSignature() {
 	if !strings.Contains(out, "signed 1 document as user:bob, pushed to") || !strings.Contains(out, "it has all approvals") {
 		s.Errorf("review --approve says %s", out)
 	}
-	s.eventually("the signature is on the pull request", 20*time.Second, func() error {
+	s.eventually("the signature is on the pull request", time.Minute, func() error {
 		if head := s.pull(pr).Head.SHA; head == before {
 			return errors.New("it is at " + head)
 		}
@@ -235,12 +235,12 @@ func (s *stage) playProtection() {
 	if _, err := os.Stat(root.clone); err != nil {
 		s.do("root", "git", "clone", "--quiet", s.remote(), "access")
 	}
-	for _, weakness := range []string{"can be pushed to main without a pull request", "does not take the approval back", "main can be force-pushed", "main can be deleted"} {
+	for _, weakness := range []string{"can be pushed to main without a pull request", "does not take the approval back", "main can be force-pushed", "main can be deleted", "no status has to be good before a merge"} {
 		s.refused("root", weakness, "sallyport", "check", "--protection")
 	}
 	rule := map[string]any{
 		"rule_name": "main", "enable_push": false, "required_approvals": 1, "dismiss_stale_approvals": true,
-		"block_on_rejected_reviews": true, "block_admin_merge_override": true, "enable_force_push": false,
+		"block_on_rejected_reviews": true, "block_admin_merge_override": true, "enable_force_push": false, "enable_status_check": true, "status_check_contexts": []string{checkContext},
 	}
 	s.call("root", "POST", repository+"branch_protections", rule, nil)
 	s.refused("alice", "not to be seen with this token", "sallyport", "check", "--ref", "origin/main", "--protection")
@@ -277,7 +277,7 @@ func pullIn(s *stage, printed string) int {
 // awaits asserts whether a reviewer is told that the pull request still needs an approval. Gitea tells some things only a little later.
 func (s *stage) awaits(when string, pr int, want bool) {
 	s.Helper()
-	s.eventually(fmt.Sprintf("%s: that it awaits an approval is %v", when, want), 20*time.Second, func() error {
+	s.eventually(fmt.Sprintf("%s: that it awaits an approval is %v", when, want), time.Minute, func() error {
 		var said struct{ Awaiting []json.RawMessage }
 		text := s.do("carol", "sallyport", "review", strconv.Itoa(pr), "--json")
 		s.must(json.Unmarshal([]byte(text), &said))
@@ -307,7 +307,7 @@ func (s *stage) approve(who string, pr int) error {
 func (s *stage) headIs(who string, pr int) string {
 	s.Helper()
 	head := strings.TrimSpace(s.do(who, "git", "rev-parse", "HEAD"))
-	s.eventually("the forge knows the new head", 20*time.Second, func() error {
+	s.eventually("the forge knows the new head", time.Minute, func() error {
 		if now := s.pull(pr).Head.SHA; now != head {
 			return errors.New("it is at " + now)
 		}
@@ -331,7 +331,7 @@ func (s *stage) pull(pr int) (p pull) {
 // merge is the button of the forge. Gitea wants to be asked again while it looks at a new head.
 func (s *stage) merge(who string, pr int, how string) (commit string) {
 	s.Helper()
-	s.eventually("the forge merges", 30*time.Second, func() error {
+	s.eventually("the forge merges", time.Minute, func() error {
 		err := s.try(who, "POST", fmt.Sprintf("%spulls/%d/merge", repository, pr), map[string]any{"Do": how, "head_commit_id": s.pull(pr).Head.SHA}, nil)
 		var refused *peers.GiteaError
 		if err != nil && !(errors.As(err, &refused) && refused.Status == http.StatusMethodNotAllowed) {
@@ -345,7 +345,7 @@ func (s *stage) merge(who string, pr int, how string) (commit string) {
 // enforced waits until the gateway enforces a release of a commit.
 func (s *stage) enforced(commit string) time.Duration {
 	s.Helper()
-	return s.eventually("the gateway enforces "+commit, 30*time.Second, func() error {
+	return s.eventually("the gateway enforces "+commit, time.Minute, func() error {
 		g, err := s.gateway()
 		if err == nil && g.Release.Commit != commit {
 			err = errors.New("it is at " + g.Release.Commit)
@@ -354,8 +354,11 @@ func (s *stage) enforced(commit string) time.Duration {
 	})
 }
 
+// checkContext is how Gitea names the first job of the workflow.
+const checkContext = "sallyport / check (pull_request)"
+
 // status is what a forge's own CI says of the head of a pull request.
 func (s *stage) status(pr int, state string) {
 	s.Helper()
-	s.call("job", "POST", repository+"statuses/"+s.pull(pr).Head.SHA, map[string]string{"context": "sallyport / check (pull_request)", "state": state}, nil)
+	s.call("job", "POST", repository+"statuses/"+s.pull(pr).Head.SHA, map[string]string{"context": checkContext, "state": state}, nil)
 }

@@ -11,8 +11,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
-	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sync/errgroup"
@@ -23,15 +21,14 @@ import (
 	"github.com/sallyport-dev/sallyport/gatewayd/identity"
 	"github.com/sallyport-dev/sallyport/gatewayd/postgres"
 	"github.com/sallyport-dev/sallyport/gatewayd/record"
-	"github.com/sallyport-dev/sallyport/policies/release"
+	"github.com/sallyport-dev/sallyport/gatewayd/sshd"
 	"github.com/sallyport-dev/sallyport/reviews"
 	"github.com/sallyport-dev/sallyport/reviews/gitrepo"
 )
 
 // serve runs the gateway until ctx ends, then drains it.
 //
-// Data flows one way: releases come in from the folder that sync publishes to,
-// sessions go through the core, recordings stay in their folder, summaries leave
+// Data flows one way: releases come in from where sync publishes to, sessions go through the core, recordings stay in their folder, summaries leave
 // for git.
 func serve(ctx context.Context, c *Config, logTo io.Writer) error {
 	log := newLogger(logTo, c.Log)
@@ -47,9 +44,10 @@ func serve(ctx context.Context, c *Config, logTo io.Writer) error {
 		return err
 	}
 	journal, err := record.Open(record.Options{
-		Dir: c.Recordings.Dir, Gateway: c.Name, Durability: c.Recordings.Durability, OutputCap: outputCap(c),
-		Sign:      func(m []byte) ([]byte, error) { return reviews.Sign(key.signer, reviews.NamespaceCheckpoint, m) },
-		Recovered: audit.keep, Log: log,
+		Dir: c.Recordings.Dir, Gateway: c.Name, Durability: c.Recordings.Durability, OutputCap: outputCap(c.Recordings.OutputPerStatement),
+		OutputCaps: map[string]int64{"ssh": outputCap(c.SSH.OutputPerCommand)},
+		Sign:       func(m []byte) ([]byte, error) { return reviews.Sign(key.signer, reviews.NamespaceCheckpoint, m) },
+		Recovered:  audit.keep, Log: log,
 	})
 	if err != nil {
 		return fmt.Errorf("recordings: %w", err)
@@ -59,11 +57,11 @@ func serve(ctx context.Context, c *Config, logTo io.Writer) error {
 	if err != nil {
 		return err
 	}
-	releases, err := newReleases(c, gateway, log)
+	releases, err := newReleases(ctx, c, gateway, log)
 	if err != nil {
 		return err
 	}
-	sql, operators, err := listen(c)
+	open, err := listen(c)
 	if err != nil {
 		return err
 	}
@@ -82,15 +80,22 @@ func serve(ctx context.Context, c *Config, logTo io.Writer) error {
 	tasks, taskCtx := errgroup.WithContext(ctx)
 	tasks.Go(func() error { gateway.Run(taskCtx); return nil })
 	tasks.Go(func() error { releases.watch(taskCtx); return nil })
-	tasks.Go(func() error {
-		return postgres.Serve(taskCtx, sql, postgres.Options{
-			Gateway: gateway, AllowPlain: c.Postgres.Plain, Digest: digester.Digest, Log: log,
-			TLS: &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12},
-		})
-	})
-	if operators != nil {
+	if open.postgres != nil {
 		tasks.Go(func() error {
-			return admin.Serve(taskCtx, operators, func() admin.Report {
+			return postgres.Serve(taskCtx, open.postgres, postgres.Options{
+				Gateway: gateway, AllowPlain: c.Postgres.Plain, Digest: digester.Digest, Log: log,
+				TLS: &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12},
+			})
+		})
+	}
+	if open.ssh != nil {
+		tasks.Go(func() error {
+			return sshd.Serve(taskCtx, open.ssh, sshd.Options{Gateway: gateway, HostKey: key.signer, RecordInput: c.SSH.RecordInput, Log: log})
+		})
+	}
+	if open.operators != nil {
+		tasks.Go(func() error {
+			return admin.Serve(taskCtx, open.operators, func() admin.Report {
 				return admin.Report{Status: gateway.Status(), Audit: audit.status()}
 			})
 		})
@@ -99,7 +104,7 @@ func serve(ctx context.Context, c *Config, logTo io.Writer) error {
 	go func() { defer close(committed); audit.run(auditCtx) }()
 	context.AfterFunc(taskCtx, gateway.Drain)
 
-	log.Info("gatewayd is listening", "postgres", sql.Addr().String(), "gateway", c.Name, "key", key.fingerprint)
+	log.Info("gatewayd is listening", append(open.addresses(), "gateway", c.Name, "key", key.fingerprint)...)
 	err = tasks.Wait()
 	endAudit()
 	<-committed
@@ -109,11 +114,11 @@ func serve(ctx context.Context, c *Config, logTo io.Writer) error {
 	return err
 }
 
-func outputCap(c *Config) int64 {
-	if c.Recordings.OutputPerStatement == 0 {
+func outputCap(configured int64) int64 {
+	if configured == 0 {
 		return -1 // record's word for none
 	}
-	return c.Recordings.OutputPerStatement
+	return configured
 }
 
 // gatewayKey is the gateway's one key.
@@ -164,22 +169,51 @@ func requestCommand(settings reviews.ConfigSpec, principal, connection string) s
 	return text
 }
 
-// listen opens the listeners, so that a taken port is reported before anything starts.
-func listen(c *Config) (sql, operators net.Listener, err error) {
-	if sql, err = net.Listen("tcp", c.Postgres.Listen); err != nil {
-		return nil, nil, fmt.Errorf("postgres.listen: %w", err)
+// listeners are open before anything starts, so that a taken port is reported first. Those that are not configured are nil.
+type listeners struct{ postgres, ssh, operators net.Listener }
+
+func listen(c *Config) (l listeners, err error) {
+	for _, one := range []struct {
+		to                  *net.Listener
+		name, address, file string
+	}{
+		{&l.postgres, "postgres.listen", c.Postgres.Listen, "postgres.addr"},
+		{&l.ssh, "ssh.listen", c.SSH.Listen, "ssh.addr"},
+		{&l.operators, "admin.listen", c.Admin.Listen, adminAddrFile},
+	} {
+		if one.address == "" {
+			continue
+		}
+		if *one.to, err = net.Listen("tcp", one.address); err != nil {
+			l.close()
+			return l, fmt.Errorf("%s: %w", one.name, err)
+		}
+		if err := writeAddr(c, one.file, *one.to); err != nil {
+			l.close()
+			return l, err
+		}
 	}
-	if err := writeAddr(c, "postgres.addr", sql); err != nil {
-		return nil, nil, err
+	return l, nil
+}
+
+func (l listeners) close() {
+	for _, one := range []net.Listener{l.postgres, l.ssh, l.operators} {
+		if one != nil {
+			one.Close()
+		}
 	}
-	if c.Admin.Listen == "" {
-		return sql, nil, nil
+}
+
+// addresses are what the log says.
+func (l listeners) addresses() []any {
+	var list []any
+	if l.postgres != nil {
+		list = append(list, "postgres", l.postgres.Addr().String())
 	}
-	if operators, err = net.Listen("tcp", c.Admin.Listen); err != nil {
-		sql.Close()
-		return nil, nil, fmt.Errorf("admin.listen: %w", err)
+	if l.ssh != nil {
+		list = append(list, "ssh", l.ssh.Addr().String())
 	}
-	return sql, operators, writeAddr(c, adminAddrFile, operators)
+	return list
 }
 
 // writeAddr leaves the address a listener really got in the state folder.
@@ -199,54 +233,4 @@ func certificate(c *Config, key *gatewayKey) (tls.Certificate, error) {
 		return cert, fmt.Errorf("postgres.tls: %w", err)
 	}
 	return cert, nil
-}
-
-// releases brings published releases to the gateway.
-type releases struct {
-	gateway *gatewayd.Gateway
-	opener  release.Opener
-	current *release.Release // lends the next one what has not changed
-}
-
-func newReleases(c *Config, g *gatewayd.Gateway, log *slog.Logger) (*releases, error) {
-	mark, err := release.OpenHighWater(filepath.Join(c.State, "high-water.json"))
-	if err != nil {
-		return nil, err
-	}
-	if mark.Fresh() {
-		log.Warn("no high-water mark yet: the first release that has not expired is taken, whatever came before it")
-	}
-	trust := release.Trust{RootDigest: strings.TrimPrefix(c.TrustRoot, "sha256:")}
-	return &releases{gateway: g, opener: release.Opener{Dir: c.Release, Trust: trust, HighWater: mark, Full: c.Verify == "full"}}, nil
-}
-
-// load takes what is published now, or keeps what is loaded and says why.
-func (r *releases) load(ctx context.Context) {
-	opened, err := r.opener.Open(ctx, r.current, time.Now())
-	if err == nil {
-		err = r.opener.HighWater.Advance(opened.Envelope)
-	}
-	if err != nil {
-		if errors.Is(err, release.ErrExpired) && r.current != nil && r.current.Extended != "" {
-			r.withdraw()
-		}
-		r.gateway.Refused(err)
-		return
-	}
-	r.current = opened
-	r.gateway.Swap(opened)
-}
-
-// withdraw ends an extension early: what is published now has none that holds, so
-// the release that is loaded ends at its own time.
-func (r *releases) withdraw() {
-	ended := *r.current
-	ended.Until, ended.Extended = ended.Envelope.ValidUntil, ""
-	r.current = &ended
-	r.gateway.Swap(&ended)
-}
-
-// watch loads what is published now and whenever that changes, until ctx ends.
-func (r *releases) watch(ctx context.Context) {
-	release.Watch(ctx, r.opener.Dir, release.PollInterval, func() { r.load(ctx) })
 }

@@ -49,7 +49,8 @@ compares HEAD with the target branch unless told otherwise.
   --base HEAD --head "$(git write-tree)"   what is staged, as in a pre-commit hook
 
 On a pull request approvals may still be missing: they are listed, and are no
-problem. With --require-approved they are, as on the branch of merged reviews.
+problem. With --require-approved they are, as on the branch of merged reviews. What was
+approved in pull requests counts as sync attested it, where the clone has the audit branch.
 
 Reviews that were found good are remembered in your cache directory, by the digest of
 everything that decides that, to save time on large repositories. In CI (when $CI is
@@ -73,7 +74,7 @@ found or the check could not be made, 2 the command line is wrong.`,
 			if err := o.format.check(g); err != nil {
 				return err
 			}
-			r, err := o.run(c.Context(), g, c.Flags().Changed("base"))
+			r, err := o.run(c.Context(), g, c.Flags().Changed("base"), c.ErrOrStderr())
 			if err != nil {
 				return err
 			}
@@ -164,7 +165,7 @@ func summarise(r *ci.Report) error {
 	return errors.Join(err, f.Close())
 }
 
-func (o *checkOptions) run(ctx context.Context, g *globals, baseGiven bool) (*ci.Report, error) {
+func (o *checkOptions) run(ctx context.Context, g *globals, baseGiven bool, errOut io.Writer) (*ci.Report, error) {
 	options := ci.Options{Now: time.Now(), RequireApproved: o.requireApproved, Classifiers: classifiers()}
 	target, inPullRequest := pullRequestTarget()
 	switch {
@@ -175,17 +176,19 @@ func (o *checkOptions) run(ctx context.Context, g *globals, baseGiven bool) (*ci
 	case baseGiven && o.base == "":
 		return nil, usage("--base is empty: name a commit, or write auto")
 	case o.base != "" || o.head != "" || o.merge != "":
-		return o.compare(ctx, g, options, target)
+		return o.compare(ctx, g, options, target, errOut)
 	case inPullRequest && o.ref == "" && !o.requireApproved:
 		o.head = "HEAD"
-		return o.compare(ctx, g, options, target)
+		return o.compare(ctx, g, options, target, errOut)
 	}
 	files, done, err := g.documents(ctx, o.ref)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	if !o.noCache && os.Getenv("CI") == "" {
+	plain := files
+	files = g.attested(ctx, plain, errOut)
+	if !o.noCache && os.Getenv("CI") == "" && files == plain { // what is known does not tell which attestations it stood on
 		options.Known = g.known()
 	}
 	r, err := ci.Check(ctx, files, options)
@@ -193,6 +196,24 @@ func (o *checkOptions) run(ctx context.Context, g *globals, baseGiven bool) (*ci
 		_ = options.Known.Save() // a cache that cannot be written costs time, and nothing else
 	}
 	return r, err
+}
+
+// attested is a tree with the attestations of the audit branch. It tells when some
+// may be missing.
+func (g *globals) attested(ctx context.Context, tree fs.FS, errOut io.Writer) fs.FS {
+	repo, err := g.open(ctx)
+	if err != nil {
+		return tree // no access repo in git, and so no audit branch
+	}
+	settings, err := repo.mergedSettings(ctx)
+	if err != nil {
+		return tree // nothing is merged here that could be approved
+	}
+	attested, err := repo.withAttestations(ctx, tree, settings)
+	if err != nil {
+		fmt.Fprintf(errOut, "note: approvals in pull requests are not counted, since the audit branch cannot be read: %s\n", clean(err.Error()))
+	}
+	return attested
 }
 
 // known is what was found good in this repository before; nil without a cache directory.
@@ -218,7 +239,7 @@ func pullRequestTarget() (branch string, ok bool) {
 }
 
 // compare judges what --head would change at --base.
-func (o *checkOptions) compare(ctx context.Context, g *globals, options ci.Options, target string) (*ci.Report, error) {
+func (o *checkOptions) compare(ctx context.Context, g *globals, options ci.Options, target string, errOut io.Writer) (*ci.Report, error) {
 	repo, err := g.workTree(ctx)
 	if err != nil {
 		return nil, err
@@ -238,6 +259,7 @@ func (o *checkOptions) compare(ctx context.Context, g *globals, options ci.Optio
 		return nil, err
 	}
 	defer done()
+	change.Base = g.attested(ctx, change.Base, errOut) // which documents are granted
 	options.Sequences = func(ctx context.Context, path string) (int64, error) { return repo.highestSequence(ctx, base, path) }
 	r, err := ci.Compare(ctx, change, options)
 	if err != nil {
@@ -321,10 +343,7 @@ func (r *accessRepo) change(ctx context.Context, base, head string) (c ci.Change
 			return c, nil, err
 		}
 	}
-	if c.Base, err = objects.tree(ctx, base); err == nil {
-		c.Base, err = r.withAttestations(ctx, c.Base)
-	}
-	if err != nil {
+	if c.Base, err = objects.tree(ctx, base); err != nil {
 		return c, nil, err
 	}
 	c.Head = os.DirFS(r.git.dir)
@@ -423,20 +442,14 @@ func (g *globals) documents(ctx context.Context, ref string) (files fs.FS, done 
 		dir = "."
 	}
 	if info, err := os.Stat(filepath.Join(dir, reviews.ConfigPath)); ref == "" && err == nil && info.Mode().IsRegular() {
-		work, err := findWorkTree(ctx, dir)
-		if err != nil {
-			return os.DirFS(dir), func() {}, nil
-		}
-		files, err = (&accessRepo{git: work}).withAttestations(ctx, os.DirFS(dir))
-		return files, func() {}, err
+		return os.DirFS(dir), func() {}, nil
 	}
 	repo, err := g.open(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	if ref == "" && repo.mirror == nil {
-		files, err = repo.withAttestations(ctx, os.DirFS(repo.git.dir))
-		return files, func() {}, err
+		return os.DirFS(repo.git.dir), func() {}, nil
 	}
 	commit, err := repo.commitOf(ctx, ref)
 	if err != nil {
@@ -445,9 +458,6 @@ func (g *globals) documents(ctx context.Context, ref string) (files fs.FS, done 
 	objects := newGitObjects(ctx, repo.git)
 	if err = objects.preload(ctx, commit); err == nil {
 		files, err = objects.tree(ctx, commit)
-	}
-	if err == nil {
-		files, err = repo.withAttestations(ctx, files)
 	}
 	if err != nil {
 		objects.close()

@@ -15,6 +15,7 @@ import (
 func newConnect(g *globals) *cobra.Command {
 	o := &accessOptions{}
 	var tcp bool
+	var sshConfig string
 	c := &cobra.Command{
 		Use:   "connect CONNECTION[/REVIEW] --as PRINCIPAL [-- COMMAND...]",
 		Short: "Open a local door to a connection, for psql and every other client",
@@ -29,11 +30,16 @@ PGDATABASE set and ends with its exit code. Without one it prints how to connect
 waits until it is interrupted.
 
 --tcp opens a port on 127.0.0.1 instead, for clients without unix sockets. Every
-program of this machine can reach it, so it asks for a random password.`,
+program of this machine can reach it, so it asks for a random password.
+
+To an ssh host the ssh client goes by itself: connect runs it with a configuration
+that names the gateway and pins its key, or writes that with --ssh-config.`,
 		Example: `  sallyport connect orders-db --as agent:etl -- psql
   sallyport connect orders-db/etl --as agent:etl -- pg_dump --table app.orders
   sallyport connect orders-db --as agent:etl --gateway gateway.example:6432
-  sallyport connect orders-db --as agent:etl --tcp --json`,
+  sallyport connect orders-db --as agent:etl --tcp --json
+  sallyport connect web-1 --as agent:etl -- ssh web-1 systemctl status web
+  sallyport connect web-1 --as agent:etl --ssh-config web-1.config`,
 		Args: arguments(1, -1, "CONNECTION"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := need(c, "as"); err != nil {
@@ -47,10 +53,17 @@ program of this machine can reach it, so it asks for a random password.`,
 				return err
 			}
 			defer a.signer.Close()
+			if a.protocol == "ssh" {
+				return a.connectSSH(c, o.key, sshConfig, args[1:])
+			}
+			if sshConfig != "" {
+				return usage("--ssh-config is for ssh hosts, and %s speaks %s", a.connection, a.protocol)
+			}
 			return a.connect(c, g, args[1:], tcp)
 		},
 	}
 	o.flags(c)
+	c.Flags().StringVar(&sshConfig, "ssh-config", "", "write a configuration for ssh, scp, sftp and git to this file")
 	c.Flags().BoolVar(&tcp, "tcp", false, "open a TCP port with a random password instead of a unix socket")
 	g.jsonFlag(c)
 	return c

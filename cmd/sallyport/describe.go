@@ -22,7 +22,7 @@ func describeReview(r *reviews.Review) string {
 		line("  - %s, each time only after a person agreed", describeRule(rule))
 	}
 	for _, m := range s.Mask {
-		line("  with %s masked (%s), beside what the connection masks", m.Column, m.How())
+		line("  with %s masked (%s), beside what the connection masks", m.Names(), m.How())
 	}
 	for _, column := range s.Unmask {
 		line("  with %s NOT masked, although the connection masks it", column)
@@ -58,6 +58,9 @@ func describeReview(r *reviews.Review) string {
 }
 
 func describeRule(r reviews.Rule) string {
+	if words := r.Words(); words != "" {
+		return words
+	}
 	text := strings.Join(r.Verbs, ", ")
 	if len(r.On) > 0 {
 		text += " on " + strings.Join(r.On, ", ")
@@ -83,7 +86,7 @@ func describeConnection(c *reviews.Connection) string {
 		return text + "; nothing is masked"
 	}
 	for _, m := range c.Spec.Mask {
-		text += fmt.Sprintf("\nmasked: %s with %s", m.Column, m.How())
+		text += fmt.Sprintf("\nmasked: %s with %s", m.Names(), m.How())
 	}
 	return text
 }

@@ -496,7 +496,9 @@ func (d *diagnosis) connection(ctx context.Context, tree *reviews.Tree, name str
 	}
 	c := tree.Connections[name]
 	for _, gateway := range tree.Root.Spec.Gateways {
-		d.reach(ctx, gateway, addressOf(tree, gateway.Name))
+		if address := addressOf(tree, gateway.Name, "postgres"); address != "" {
+			d.reach(ctx, gateway, address)
+		}
 	}
 	switch err := unapproved(c); {
 	case err != nil:

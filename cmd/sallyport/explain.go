@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sallyport-dev/sallyport/gatewayd/postgres/sqlguard"
+	"github.com/sallyport-dev/sallyport/gatewayd/sshd/cmdline"
 	"github.com/sallyport-dev/sallyport/policies"
 	"github.com/sallyport-dev/sallyport/reviews"
 )
@@ -89,7 +91,7 @@ func explain(ctx context.Context, repo *accessRepo, as, on, ref, sql string) (*e
 		return nil, err
 	}
 	connection := tree.Connections[a.connection]
-	guard, err := newGuard(connection, review)
+	st, err := understand(connection, review, sql)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +99,6 @@ func explain(ctx context.Context, repo *accessRepo, as, on, ref, sql string) (*e
 	if err != nil {
 		return nil, err
 	}
-	st := guard.Understand(sql, scopeOf(connection))
 	decision, err := decide(ctx, policy, connection, review, st.Command, now)
 	if err != nil {
 		return nil, err
@@ -112,6 +113,18 @@ func explain(ctx context.Context, repo *accessRepo, as, on, ref, sql string) (*e
 		e.Rewritten = st.Rewritten
 	}
 	return e, nil
+}
+
+// understand reads a command as a gateway would.
+func understand(connection *reviews.Connection, review *reviews.Review, text string) (sqlguard.Statement, error) {
+	if connection.Spec.Protocol == "ssh" {
+		return sqlguard.Statement{Command: cmdline.Understand(text), Masked: len(review.Masks(connection)) > 0}, nil
+	}
+	guard, err := newGuard(connection, review)
+	if err != nil {
+		return sqlguard.Statement{}, err
+	}
+	return guard.Understand(text, scopeOf(connection)), nil
 }
 
 // treeFor is what is merged, or any commit with whatever it has in approvals.
@@ -152,6 +165,10 @@ func placeOf(rule string, review *reviews.Review) string {
 func masksMet(connection *reviews.Connection, review *reviews.Review, effects []policies.Effect) []reviews.Mask {
 	met := []reviews.Mask{}
 	for _, m := range review.Masks(connection) {
+		if m.Column == "" { // of output, whatever it is
+			met = append(met, m)
+			continue
+		}
 		relation := m.Column[:strings.LastIndex(m.Column, ".")]
 		for _, e := range effects {
 			if e.Object == relation {
@@ -180,13 +197,16 @@ func (e *explanation) print(out io.Writer) {
 	fmt.Fprintf(out, "review     %s, approved by %s\n", e.Review, approvers)
 	for _, effect := range e.Effects {
 		columns := ""
+		if len(effect.Argv) > 0 {
+			columns = fmt.Sprintf("%q", effect.Argv)
+		}
 		if len(effect.Columns) > 0 {
 			columns = " (" + strings.Join(effect.Columns, ", ") + ")"
 		}
 		fmt.Fprintf(out, "effect     %s %s%s\n", effect.Verb, effect.Object, columns)
 	}
 	for _, m := range e.Masks {
-		fmt.Fprintf(out, "mask       %s with %s\n", m.Column, m.How())
+		fmt.Fprintf(out, "mask       %s with %s\n", m.Names(), m.How())
 	}
 	if e.Rewritten != "" {
 		fmt.Fprintf(out, "sent as    %s\n", clean(e.Rewritten))

@@ -130,7 +130,7 @@ func (o *extendOptions) bring(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if _, err := reviews.ParseExtension(o.publish, text); err != nil {
+	if _, err := reviews.ParseExtension(reviews.ExtensionPath, text); err != nil {
 		return err
 	}
 	files, err := filepath.Glob(filepath.Join(o.publish+".sigs", "*.sig"))

@@ -44,7 +44,11 @@ func configuredForge(ctx context.Context, repo *accessRepo) (*forge, error) {
 			if err != nil {
 				return nil, err
 			}
-			return p.Weaknesses(approvalsInForge(config)), nil
+			lacks := p.Weaknesses(approvalsInForge(config))
+			if len(p.Checks) == 0 && len(p.Unseen) == 0 {
+				lacks = append(lacks, "no status has to be good before a merge into "+branch+": require that of the job that runs `sallyport check`")
+			}
+			return lacks, nil
 		},
 		checks: func(ctx context.Context, commit string) (string, error) {
 			standing, err := client.Standing(ctx, commit)

@@ -3,11 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sallyport-dev/sallyport/ci"
 	"github.com/sallyport-dev/sallyport/gatewayd/postgres"
 	"github.com/sallyport-dev/sallyport/gatewayd/postgres/sqlguard"
+	"github.com/sallyport-dev/sallyport/gatewayd/sshd/cmdline"
 	"github.com/sallyport-dev/sallyport/policies"
 	"github.com/sallyport-dev/sallyport/reviews"
 )
@@ -104,7 +107,7 @@ func classifiers() map[string]ci.Classifier {
 		return catalogs[id], nil
 	}
 	guards := make(map[string]ci.Guard)
-	return map[string]ci.Classifier{"postgres": {
+	return map[string]ci.Classifier{"ssh": sshClassifier, "postgres": {
 		Guard: func(connection *reviews.Connection, review *reviews.Review) (ci.Guard, error) {
 			id := fmt.Sprint(connection.Source.SHA256, sha256Hex(connection.Catalog), review.Spec.Mask, review.Spec.Unmask)
 			if guards[id] == nil {
@@ -130,6 +133,18 @@ func classifiers() map[string]ci.Classifier {
 	}}
 }
 
+// sshClassifier reads commands as the gateway's ssh engine does. Masks of such a
+// connection need no catalog.
+var sshClassifier = ci.Classifier{
+	Guard: func(connection *reviews.Connection, review *reviews.Review) (ci.Guard, error) {
+		masked := len(review.Masks(connection)) > 0
+		return func(command string) (policies.Command, bool) {
+			c := cmdline.Understand(command)
+			return c, masked && slices.ContainsFunc(c.Effects, func(e policies.Effect) bool { return e.Verb == "exec" || e.Verb == "shell" })
+		}, nil
+	},
+}
+
 // maskProblems are the masks that a catalog cannot carry: those that the review
 // adds, or the connection's own.
 func maskProblems(catalog *sqlguard.Catalog, connection *reviews.Connection, review *reviews.Review) reviews.Problems {
@@ -146,6 +161,38 @@ func maskProblems(catalog *sqlguard.Catalog, connection *reviews.Connection, rev
 		if line, own := lines[p.Column]; own {
 			at := reviews.Position{File: source.Path, Line: line}
 			problems = append(problems, reviews.Problem{Position: at, Message: p.Error(), Fix: "name a column of the catalog that this mask fits, or pull the catalog anew"})
+		}
+	}
+	if review != nil {
+		problems = append(problems, hashedAndWritten(connection, review)...)
+	}
+	return problems
+}
+
+// hashedAndWritten are the rules of a review that let columns be written whose
+// hashes it shows: the gateway refuses such writes, since guesses could be compared.
+func hashedAndWritten(connection *reviews.Connection, review *reviews.Review) (problems reviews.Problems) {
+	for _, m := range review.Masks(connection) {
+		if m.With != "hash" {
+			continue
+		}
+		at := strings.LastIndex(m.Column, ".")
+		relation, column := m.Column[:at], m.Column[at+1:]
+		for _, list := range []struct {
+			field string
+			rules []reviews.Rule
+		}{{"allow", review.Spec.Allow}, {"hold", review.Spec.Hold}} {
+			for i, r := range list.rules {
+				writes := slices.Contains(r.Verbs, "insert") || slices.Contains(r.Verbs, "update")
+				on := slices.ContainsFunc(r.On, func(on string) bool { return names(on, relation) })
+				if writes && on && (len(r.Columns) == 0 || slices.Contains(r.Columns, column)) {
+					problems = append(problems, reviews.Problem{
+						Position: reviews.Position{File: review.Source.Path, Line: review.Source.Lines[fmt.Sprintf("%s[%d]", list.field, i)]},
+						Message:  fmt.Sprintf("mask %s: %s may write this column, which is masked with hash: hashes of guesses could be compared with those of others", m.Column, review.Spec.Subject),
+						Fix:      "list the other columns with columns: in this rule, or mask the column with redact",
+					})
+				}
+			}
 		}
 	}
 	return problems

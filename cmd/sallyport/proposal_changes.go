@@ -52,6 +52,10 @@ func (a atom) columnList() []string {
 func atoms(rules []reviews.Rule) []atom {
 	var list []atom
 	for _, r := range rules {
+		if words := r.Words(); words != "" {
+			list = append(list, atom{words, "", ""})
+			continue
+		}
 		columns := strings.Join(slices.Sorted(slices.Values(r.Columns)), ",")
 		objects := r.On
 		if len(objects) == 0 {
@@ -249,7 +253,7 @@ func masksIn(connection *reviews.Connection, review *reviews.Review) map[string]
 		list = connection.Spec.Mask
 	}
 	for _, m := range list {
-		masks[m.Column] = m.How()
+		masks[m.Names()] = m.How()
 	}
 	return masks
 }

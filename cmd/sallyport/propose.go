@@ -147,7 +147,7 @@ func (g *globals) openPull(ctx context.Context, repo *accessRepo, p *proposed, t
 	case !p.Pushed:
 		return hint(errors.New("a pull request needs a remote to push to"), "git remote add origin URL")
 	case f.open == nil:
-		fmt.Fprintln(errOut, "sallyport: no forge is set up here that could open the pull request; open it yourself")
+		fmt.Fprintln(errOut, "sallyport: the pull request was not opened: the settings name no forge, or there is no token for it in SALLYPORT_FORGE_TOKEN; open it yourself")
 		return nil
 	}
 	p.Pull, err = f.open(ctx, pullRequest{Base: repo.branch, Branch: p.Branch, Title: title, Body: body})

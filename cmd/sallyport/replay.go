@@ -17,6 +17,8 @@ import (
 func newReplay(g *globals) *cobra.Command {
 	var dir string
 	var speed float64
+	var cast bool
+	var n int64
 	c := &cobra.Command{
 		Use:   "replay SESSION --recordings DIR",
 		Short: "Play a recorded session back: commands, decisions and output, in their time",
@@ -27,9 +29,11 @@ The hash chain is checked on the way, and replay stops at the first record that 
 not fit. Only ` + "`sallyport verify`" + ` also checks the gateway's signature.
 
 --speed 10 plays ten times as fast, --speed 0 prints everything at once. --json prints
-the records as they stand in the recording, one a line, at once.`,
+the records as they stand in the recording, one a line, at once. --cast prints what was shown
+of an ssh session as asciinema plays it.`,
 		Example: `  sallyport replay s-0123456789abcdef --recordings /var/lib/sallyport/recordings
   sallyport replay s-0123456789abcdef --recordings recordings --speed 0
+  sallyport replay s-0123456789abcdef --recordings recordings --cast > session.cast
   sallyport replay s-0123456789abcdef --recordings recordings --json | jq .command.statement`,
 		Args: arguments(1, 1, "SESSION, as `sallyport sessions` lists them"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -49,11 +53,16 @@ the records as they stand in the recording, one a line, at once.`,
 			if err != nil {
 				return err
 			}
+			if cast {
+				return writeCast(c.OutOrStdout(), recording, n)
+			}
 			return replay(c.Context(), c.OutOrStdout(), recording, speed, g.json)
 		},
 	}
 	recordingsFlag(c, &dir)
 	c.Flags().Float64Var(&speed, "speed", 1, "how many times as fast as it happened; 0 prints at once")
+	c.Flags().BoolVar(&cast, "cast", false, "print an asciicast v3 of an ssh session, for asciinema")
+	c.Flags().Int64Var(&n, "command", 0, "with --cast: only this command's output")
 	g.jsonFlag(c)
 	return c
 }

@@ -192,8 +192,10 @@ func (r *accessRepo) read(ctx context.Context, ref, commit string) (*snapshot, e
 	if err != nil {
 		return nil, err
 	}
-	if settings := files[reviews.ConfigPath]; settings != nil {
-		attested, err := r.attestations(ctx, settings.Data)
+	// Merged settings say where the audit branch is: those of a commit that somebody
+	// proposes must not make this machine fetch from anywhere.
+	if settings, err := r.mergedSettings(ctx); err == nil {
+		attested, err := r.attestations(ctx, settings)
 		if err != nil {
 			return nil, err
 		}
@@ -282,21 +284,23 @@ func (w *workTree) eachBlob(ctx context.Context, names []string, take func(i int
 	return nil
 }
 
-// tree loads the documents as a gateway would: what is not approved is not there.
-func (s *snapshot) tree() (*reviews.Tree, error) {
-	tree, err := reviews.Load(s.files, s.options(reviews.RequireApprovals))
-	if err != nil {
-		return nil, fmt.Errorf("the access repo at %s is not usable: %w", s.ref, err)
-	}
-	return tree, nil
-}
-
-// mergedTree is the tree of the newest merged commit.
+// mergedTree is the tree of the newest merged commit, with what was approved in pull
+// requests or by the policies, as far as the clone can tell.
 func (r *accessRepo) mergedTree(ctx context.Context) (*reviews.Tree, *snapshot, error) {
 	s, err := r.merged(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	tree, err := s.tree()
+	tree, err := r.granted(ctx, s)
 	return tree, s, err
+}
+
+// granted loads the documents of a merged commit as a gateway would: what is not
+// approved is not there.
+func (r *accessRepo) granted(ctx context.Context, s *snapshot) (*reviews.Tree, error) {
+	tree, err := reviews.Load(s.files, s.options(reviews.RequireApprovals))
+	if err != nil {
+		return nil, fmt.Errorf("the access repo at %s is not usable: %w", s.ref, err)
+	}
+	return tree, nil
 }

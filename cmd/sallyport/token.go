@@ -25,6 +25,7 @@ type access struct {
 	signer     *reviews.Signer
 	gateway    reviews.Gateway
 	address    string // host:port
+	protocol   string // of the connection, "" when it is not there
 
 	// snapshot and review are what the newest merged commit says; refresh renews them.
 	snapshot *snapshot
@@ -112,7 +113,8 @@ func (o *accessOptions) open(ctx context.Context, g *globals, target string) (*a
 	if err != nil {
 		return nil, err
 	}
-	if a.gateway, a.address, err = findGateway(tree, o.gateway); err != nil {
+	a.protocol = protocolOf(tree, a.connection)
+	if a.gateway, a.address, err = findGateway(tree, o.gateway, a.protocol); err != nil {
 		return nil, err
 	}
 	a.signer, err = openKeyOf(a.principal, tree.Keys(a.principal), o.key)
@@ -128,7 +130,7 @@ func (a *access) refresh(ctx context.Context) (*reviews.Tree, error) {
 	if a.snapshot != nil && a.snapshot.commit == s.commit {
 		return nil, nil
 	}
-	tree, err := s.tree()
+	tree, err := a.repo.granted(ctx, s)
 	if err != nil {
 		return nil, err
 	}
@@ -200,7 +202,7 @@ func (a *access) database() string {
 }
 
 // findGateway is the gateway of the trust root and where it listens.
-func findGateway(tree *reviews.Tree, wanted string) (reviews.Gateway, string, error) {
+func findGateway(tree *reviews.Tree, wanted, protocol string) (reviews.Gateway, string, error) {
 	name, address := wanted, ""
 	if at := strings.Index(wanted, "@"); at >= 0 {
 		name, address = wanted[:at], wanted[at+1:]
@@ -214,7 +216,7 @@ func findGateway(tree *reviews.Tree, wanted string) (reviews.Gateway, string, er
 			continue
 		}
 		if address == "" {
-			address = addressOf(tree, g.Name)
+			address = addressOf(tree, g.Name, protocol)
 		}
 		if _, _, err := net.SplitHostPort(address); err != nil {
 			return reviews.Gateway{}, "", hint(fmt.Errorf("%s does not say where gateway %s listens", reviews.ConfigPath, g.Name), "say it: --gateway %s@HOST:PORT", g.Name)
@@ -229,15 +231,18 @@ func findGateway(tree *reviews.Tree, wanted string) (reviews.Gateway, string, er
 
 func nameAt(tree *reviews.Tree, address string) string {
 	for _, g := range tree.Config.Spec.Gateways {
-		if g.Postgres == address {
+		if address != "" && (g.Postgres == address || g.SSH == address) {
 			return g.Name
 		}
 	}
 	return ""
 }
 
-func addressOf(tree *reviews.Tree, name string) string {
+func addressOf(tree *reviews.Tree, name, protocol string) string {
 	for _, g := range tree.Config.Spec.Gateways {
+		if g.Name == name && protocol == "ssh" {
+			return g.SSH
+		}
 		if g.Name == name {
 			return g.Postgres
 		}

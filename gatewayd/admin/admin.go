@@ -89,7 +89,7 @@ var (
 	sequence   = describe("release_sequence", "Sequence of the current release.")
 	issued     = describe("release_issued_timestamp_seconds", "When the current release was signed.")
 	validUntil = describe("release_valid_until_timestamp_seconds", "When the current release expires and everything is denied.")
-	refused    = describe("release_refused", "1 while the last offered release was refused and an older one is in use.")
+	refused    = describe("release_refused", "1 while the last offered release was refused, or none could be fetched, and an older one is in use.")
 	live       = describe("sessions", "Live sessions.")
 	opened     = describe("sessions_opened_total", "Sessions opened since start.")
 	allowed    = describe("commands_allowed_total", "Commands allowed since start.")

@@ -40,6 +40,7 @@ var rules = []struct {
 	{ErrTooLong, "token_too_long"},
 	{ErrNotYetValid, "token_not_yet_valid"},
 	{ErrExpired, "token_expired"},
+	{ErrBadCertificate, "certificate_refused"},
 }
 
 // Rule is the stable id of the reason why Verify refused: what journals,

@@ -113,7 +113,7 @@ func (s *session) setPrepared(name string, p *sqlguard.PreparedEffects) {
 	if p != nil {
 		next[name] = *p
 	}
-	s.scope.Prepared = next
+	s.scope.Prepared, s.meaning = next, ""
 }
 
 // The gateway's own queries run with pg_catalog as the search path, so that
@@ -134,13 +134,32 @@ const (
 
 // refresh reads the scope, and the catalog too when it may have changed, from the target.
 func (s *session) refresh(catalog bool) error {
-	questions := []*answer{s.ask(enterQuery), s.ask(scopeQuery)}
-	hidden := &answer{}
-	if catalog {
-		questions = append(questions, s.ask(sqlguard.PullQuery))
-		hidden = s.ask(hiddenQuery, maskedColumns(s.core.Masks()))
+	var scope, pull, hidden *answer
+	err := s.consult(func() []*answer {
+		if scope = s.ask(scopeQuery); !catalog {
+			return []*answer{scope}
+		}
+		pull, hidden = s.ask(sqlguard.PullQuery), s.ask(hiddenQuery, maskedColumns(s.core.Masks()))
+		hidden.maybe = true
+		return []*answer{scope, pull, hidden}
+	})
+	if err != nil {
+		return err
 	}
-	questions = append(questions, s.ask(leaveQuery))
+	if err := s.takeScope(scope.rows[0]); err != nil {
+		return err
+	}
+	if !catalog {
+		return nil
+	}
+	return s.takeCatalog([]byte(pull.rows[0][0]), hidden.rows)
+}
+
+// consult asks questions with pg_catalog as the search path and waits for their answers.
+func (s *session) consult(questions func() []*answer) error {
+	list := []*answer{s.ask(enterQuery)}
+	list = append(list, questions()...)
+	list = append(list, s.ask(leaveQuery))
 	if s.ownGroup {
 		s.send(&entry{kind: 'S', answer: &answer{}}, syncMessage)
 		s.group++
@@ -149,22 +168,16 @@ func (s *session) refresh(catalog bool) error {
 	if err := s.settle(); err != nil {
 		return err
 	}
-	for _, q := range append(questions, hidden) {
-		if f := q.stopped(); f != nil {
+	for _, a := range list {
+		if f := a.stopped(); f != nil {
 			return f
 		}
-		if q.err != nil || len(q.rows) == 0 && q != hidden {
+		if a.err != nil || len(a.rows) == 0 && !a.maybe {
 			s.core.Cut("catalog_unavailable", "the target's schema could not be read")
-			return q.problem()
+			return a.problem()
 		}
 	}
-	if err := s.takeScope(questions[1].rows[0]); err != nil {
-		return err
-	}
-	if !catalog {
-		return nil
-	}
-	return s.takeCatalog([]byte(questions[2].rows[0][0]), hidden.rows)
+	return nil
 }
 
 // problem is why an answer is of no use, for the log.
@@ -235,7 +248,7 @@ func (s *session) takeScope(row []string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.scope.SearchPath, s.scope.Temp = path, temp
+	s.scope.SearchPath, s.scope.Temp, s.meaning = path, temp, ""
 	s.dirty = false
 	return nil
 }
@@ -266,7 +279,7 @@ func (s *session) takeCatalog(catalog []byte, columns [][]string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.guard, s.hidden, s.stale = g, hidden, false
+	s.guard, s.hidden, s.stale, s.meaning = g, hidden, false, ""
 	return nil
 }
 

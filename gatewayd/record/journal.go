@@ -39,6 +39,8 @@ type Options struct {
 	Durability string
 	// OutputCap is how many bytes of output are recorded per command. 0 means 1 MiB, negative none.
 	OutputCap int64
+	// OutputCaps are in place of OutputCap for sessions of a protocol; negative is none.
+	OutputCaps map[string]int64
 	// SegmentSize is where the journal starts a new file, in bytes. 0 means 64 MiB.
 	SegmentSize int64
 	// Now is the clock. Default time.Now.

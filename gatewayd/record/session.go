@@ -40,6 +40,7 @@ type Session struct {
 	chain    chain
 	commands int64
 	outputs  map[int64]*output // of commands that run
+	cap      int64             // of each command's output, in bytes
 	ended    bool
 	left     bool // by an earlier process
 	buf      bytes.Buffer
@@ -73,6 +74,9 @@ func (j *Journal) begin(h Header) (*Session, error) {
 	}
 	h.Started = h.Started.UTC()
 	s := newSession(j, h.Session)
+	if n, own := j.opt.OutputCaps[h.Protocol]; own {
+		s.cap = n
+	}
 	if err := j.enter(s, h); err != nil {
 		return nil, fmt.Errorf("record session %s: %w", h.Session, err)
 	}
@@ -86,7 +90,7 @@ func (j *Journal) begin(h Header) (*Session, error) {
 }
 
 func newSession(j *Journal, id string) *Session {
-	return &Session{j: j, id: id, chain: newChain(), outputs: map[int64]*output{}}
+	return &Session{j: j, id: id, chain: newChain(), outputs: map[int64]*output{}, cap: j.opt.OutputCap}
 }
 
 // enter reserves the session's id.
@@ -185,7 +189,7 @@ func (s *Session) Barrier(ctx context.Context) error {
 }
 
 // Output records what is about to be released to the client for command n.
-// Beyond Options.OutputCap it is left out and only counted; room says whether more will be recorded.
+// Beyond the cap it is left out and only counted; room says whether more will be recorded.
 func (s *Session) Output(n int64, stream string, data []byte) (room bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -198,7 +202,7 @@ func (s *Session) Output(n int64, stream string, data []byte) (room bool, err er
 		return false, err
 	}
 	*o = next
-	return !o.full && o.used < s.j.opt.OutputCap, nil
+	return !o.full && o.used < s.cap, nil
 }
 
 // output is how data is recorded: in records of bounded length, of which the
@@ -207,7 +211,7 @@ func (s *Session) Output(n int64, stream string, data []byte) (room bool, err er
 func (s *Session) output(n int64, o output, stream string, data []byte) ([]*Record, output) {
 	var records []*Record
 	for len(data) > 0 && !o.full {
-		part := data[:fit(data, min(s.j.opt.OutputCap-o.used, maxOutput))]
+		part := data[:fit(data, min(s.cap-o.used, maxOutput))]
 		if len(part) == 0 {
 			break
 		}

@@ -113,14 +113,46 @@ func aptInstallation(ctx context.Context, kind, program string, progress Progres
 	if err != nil || len(programs) == 0 {
 		return installation{}, fmt.Errorf("the packages unpacked in %s hold no %s", dir, program)
 	}
-	libraries, err := filepath.Glob(filepath.Join(dir, "usr/lib/*-linux-*"))
+	env, err := libraryPath(dir)
 	if err != nil {
 		return installation{}, err
 	}
-	env := []string{"LD_LIBRARY_PATH=" + strings.Join(libraries, ":")}
 	found, err := inspect(ctx, filepath.Dir(programs[0]), program, env)
 	found.tree = dir
 	return found, err
+}
+
+// libraryPath is the environment that lets unpacked programs find the libraries unpacked beside them.
+func libraryPath(dir string) ([]string, error) {
+	libraries, err := filepath.Glob(filepath.Join(dir, "usr/lib/*-linux-*"))
+	if err != nil {
+		return nil, err
+	}
+	return []string{"LD_LIBRARY_PATH=" + strings.Join(libraries, ":")}, nil
+}
+
+// aptProgram is aptInstallation of one program of a package that has no versions in its name.
+func aptProgram(ctx context.Context, pkg, path string, progress Progress) (*Tool, error) {
+	dir, err := cached(ctx, "apt-"+pkg, func(ctx context.Context, dir string) error {
+		return aptUnpack(ctx, pkg, dir, progress)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("apt-get download: %w", err)
+	}
+	return unpackedTool(dir, path)
+}
+
+// unpackedTool is a program of packages that were unpacked in dir.
+func unpackedTool(dir, path string) (*Tool, error) {
+	env, err := libraryPath(dir)
+	if err != nil {
+		return nil, err
+	}
+	found := filepath.Join(dir, path)
+	if _, err := os.Stat(found); err != nil {
+		return nil, fmt.Errorf("the packages unpacked in %s hold no %s", dir, path)
+	}
+	return &Tool{Path: found, Env: env}, nil
 }
 
 // aptUnpack downloads the newest postgresql-N (or postgresql-client-N) with what it needs and this machine lacks, and
@@ -161,7 +193,10 @@ func aptDownload(ctx context.Context, kind, debs string, options []string, progr
 	if err != nil {
 		return err
 	}
-	packages := append(newPackages(plan), newest, "libpq5")
+	packages := append(newPackages(plan), newest)
+	if newest != kind {
+		packages = append(packages, "libpq5")
+	}
 	slices.Sort(packages)
 	packages = slices.Compact(packages)
 	progress.say("%s: fetching Debian packages %s", kind, strings.Join(packages, ", "))
@@ -194,6 +229,10 @@ func privateLists(ctx context.Context, kind string, options []string, progress P
 
 // newestPackage is the newest supported package of the kind that the lists name.
 func newestPackage(ctx context.Context, options []string, kind string) (string, error) {
+	if !strings.HasPrefix(kind, "postgresql") {
+		_, err := output(apt(ctx, "apt-cache", options, "show", kind))
+		return kind, err
+	}
 	out, err := output(apt(ctx, "apt-cache", options, "search", "--names-only", "^"+kind+"-[0-9]+$"))
 	if err != nil {
 		return "", err

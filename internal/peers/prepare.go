@@ -15,6 +15,8 @@ func Prepare(ctx context.Context, progress Progress) error {
 	}{
 		{"git", func() (*Tool, error) { return Git("/nonexistent") }},
 		{"ssh-keygen", SSHKeygen},
+		{"sshd", func() (*Tool, error) { return findSSHD(ctx, progress) }},
+		{"rsync", func() (*Tool, error) { return Rsync(ctx, progress) }},
 		{"psql", func() (*Tool, error) { return Psql(ctx, progress) }},
 	} {
 		found, err := tool.find()

@@ -20,6 +20,7 @@
 #   that allows select on something, for the verbs that stay within the table.
 package sallyport.coverage
 
+import data.sallyport.hosts
 import data.sallyport.patterns
 
 effects := input.command.effects
@@ -68,6 +69,8 @@ covers(rule, effect) if {
 	object.get(effect, "object", "") == ""
 	effect.verb in rule.verbs
 	object.get(rule, "columns", null) == null
+} else if { # on an ssh host
+	hosts.covers(rule, effect)
 }
 
 allowed := {i | some [i, _] in allowing}
@@ -83,6 +86,12 @@ holding contains [i, j] if {
 	effect.verb in rule.verbs
 	patterns.columns_meet(rule, effect)
 	patterns.names(rule, effect)
+}
+
+holding contains [i, j] if {
+	some j, rule in input.review.spec.hold
+	some i, effect in effects
+	hosts.touches(rule, effect)
 }
 
 holding contains [i, j] if {

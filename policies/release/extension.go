@@ -1,6 +1,7 @@
 package release
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,10 +38,7 @@ func (o Opener) extend(ctx context.Context, r *Release, now time.Time) {
 		}
 		return
 	}
-	longest := o.MaxExtension
-	if longest == 0 {
-		longest = DefaultMaxExtension
-	}
+	longest := cmp.Or(o.MaxExtension, DefaultMaxExtension)
 	order, err := reviews.LoadExtension(os.DirFS(o.Dir), r.Root, reviews.LoadOptions{Now: now})
 	switch {
 	case err != nil:
@@ -49,7 +47,7 @@ func (o Opener) extend(ctx context.Context, r *Release, now time.Time) {
 		r.NotExtended = fmt.Sprintf("%s is about release %.12s, this is %.12s", reviews.ExtensionPath, order.Spec.Release, r.Digest)
 	case order.Spec.Until.Sub(r.Until) > longest:
 		r.NotExtended = fmt.Sprintf("%s goes %s beyond the release's end, where %s is the most that is taken here (maxExtension): extend for less",
-			reviews.ExtensionPath, order.Spec.Until.Sub(r.Until).Round(time.Minute), max(longest, 0))
+			reviews.ExtensionPath, reviews.Duration(order.Spec.Until.Sub(r.Until).Round(time.Minute)), reviews.Duration(longest))
 	case order.Spec.Until.After(r.Until):
 		r.Until, r.Extended, r.NotExtended = order.Spec.Until.UTC(), order.Spec.Reason, ""
 	}

@@ -65,8 +65,11 @@ type Mirror struct {
 }
 
 // Start opens the copy as it lies, after a restart. It is verified like any
-// release. fs.ErrNotExist means that there is no copy yet.
+// release. It is nil without an error when there is none yet.
 func (m *Mirror) Start(ctx context.Context, now time.Time) (*Release, error) {
+	if _, err := os.Stat(m.dir().path(EnvelopeFile)); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	m.orders = m.ordersHere()
 	r, err := m.Copy.Open(ctx, nil, now)
 	if err != nil {

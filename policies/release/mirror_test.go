@@ -465,31 +465,30 @@ func TestMirrorAndTagsThatLie(t *testing.T) {
 // and still valid.
 func TestMirrorStartsWithoutItsServer(t *testing.T) {
 	for _, tt := range []struct {
-		name    string
-		at      time.Time
-		does    func(t *testing.T, s *served, dir, old string)
-		is      error
-		want    string // "" when it starts
-		mendsAt time.Time
+		name string
+		at   time.Time
+		does func(t *testing.T, s *served, dir, old string)
+		is   error
+		want string // "" when it starts, "-" when there is nothing to start with
 	}{
-		{"as it was", now, func(*testing.T, *served, string, string) {}, nil, "", now},
-		{"expired", now.Add(25 * time.Hour), func(*testing.T, *served, string, string) {}, release.ErrExpired, "expired", now},
+		{"as it was", now, func(*testing.T, *served, string, string) {}, nil, ""},
+		{"expired", now.Add(25 * time.Hour), func(*testing.T, *served, string, string) {}, release.ErrExpired, "expired"},
 		{"bundle changed", now, func(t *testing.T, s *served, dir, _ string) {
 			edit(t, bundlePath(dir, s.build(2), release.PolicyBundle), func(b []byte) []byte { b[len(b)/2] ^= 1; return b })
-		}, nil, "does not have the contents", now},
+		}, nil, "does not have the contents"},
 		{"bundle removed", now, func(t *testing.T, s *served, dir, _ string) {
 			if err := os.Remove(bundlePath(dir, s.build(2), release.ConnectionBundle("orders-db"))); err != nil {
 				t.Fatal(err)
 			}
-		}, fs.ErrNotExist, "orders-db", now},
+		}, fs.ErrNotExist, "orders-db"},
 		{"envelope changed", now, func(t *testing.T, _ *served, dir, _ string) {
 			edit(t, filepath.Join(dir, release.EnvelopeFile), func(b []byte) []byte { return b[:len(b)-9] })
-		}, nil, "not the expected JSON", now},
+		}, nil, "not the expected JSON"},
 		{"envelope removed", now, func(t *testing.T, _ *served, dir, _ string) {
 			if err := os.Remove(filepath.Join(dir, release.EnvelopeFile)); err != nil {
 				t.Fatal(err)
 			}
-		}, fs.ErrNotExist, "release.json", now},
+		}, nil, "-"},
 		{"an older release with its bundles", now, func(t *testing.T, _ *served, dir, old string) {
 			if err := os.RemoveAll(dir); err != nil {
 				t.Fatal(err)
@@ -497,12 +496,12 @@ func TestMirrorStartsWithoutItsServer(t *testing.T) {
 			if err := os.CopyFS(dir, os.DirFS(old)); err != nil {
 				t.Fatal(err)
 			}
-		}, release.ErrRolledBack, "sequence is 1", now},
+		}, release.ErrRolledBack, "sequence is 1"},
 		{"a bundle that was offered and not taken", now, func(t *testing.T, _ *served, dir, old string) {
 			if err := os.CopyFS(filepath.Join(dir, "offered"), os.DirFS(old)); err != nil {
 				t.Fatal(err)
 			}
-		}, nil, "", now},
+		}, nil, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := serve(t)
@@ -520,7 +519,11 @@ func TestMirrorStartsWithoutItsServer(t *testing.T) {
 			f = f.restart(s)
 			if tt.want == "" {
 				f.starts(2)
-			} else if _, err := f.Start(t.Context(), tt.at); err == nil {
+			} else if r, err := f.Start(t.Context(), tt.at); tt.want == "-" {
+				if r != nil || err != nil {
+					t.Errorf("there is no copy: %+v, %v", r, err)
+				}
+			} else if err == nil {
 				t.Fatal("started")
 			} else {
 				wantError(t, err, tt.want)
@@ -640,7 +643,7 @@ func TestMaxExtension(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.extend(dir, repoID, opened.Digest, opened.Envelope.ValidUntil.Add(2*time.Hour), reviews.NamespaceExtension, "user:bob")
-	for longest, holds := range map[time.Duration]bool{0: true, 2 * time.Hour: true, 2*time.Hour - time.Second: false, -1: false} {
+	for longest, holds := range map[time.Duration]bool{0: true, 2 * time.Hour: true, 2*time.Hour - time.Second: false, time.Second: false} {
 		o := release.Opener{Dir: dir, Trust: r.trust(), MaxExtension: longest}
 		got, err := o.Open(t.Context(), nil, now)
 		if err != nil || (got.Extended != "") != holds || (got.NotExtended == "") != holds {

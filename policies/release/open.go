@@ -45,7 +45,7 @@ type Opener struct {
 	// are given the same release as before must not overlap then.
 	Full bool
 	// MaxExtension is how far beyond its ValidUntil the trust root's members may
-	// extend a release. 0: DefaultMaxExtension, below 0: not at all.
+	// extend a release. 0: DefaultMaxExtension.
 	MaxExtension time.Duration
 
 	mirror *Mirror // fetches what is not in Dir, nil without one
@@ -98,6 +98,10 @@ func (o Opener) open(ctx context.Context, before *Release, now time.Time) (*Rele
 	if err := r.readPolicy(ctx, members, before); err != nil {
 		return nil, bundleError(PolicyBundle, err)
 	}
+	if o.Full {
+		r.parsed = reviews.NewCache()
+		defer func() { r.parsed = nil }()
+	}
 	if err := o.readConnections(ctx, r, before); err != nil || !o.Full {
 		return r, err
 	}
@@ -123,24 +127,23 @@ func (o Opener) readEnvelope() (signed, Envelope, error) {
 	return s, e, nil
 }
 
-// Logged reads the envelope of a release in the form of EnvelopeFile. It
-// believes one key only, and says nothing about whether the release still holds.
-func Logged(b []byte, key ssh.PublicKey) (Envelope, error) {
+// Logged reads the envelope of a release in the form of EnvelopeFile, and tells
+// which key signed it. Whether that is one to believe is for the caller, and it
+// says nothing about whether the release still holds.
+func Logged(b []byte) (Envelope, ssh.PublicKey, error) {
 	s, err := decode[signed](b)
 	if err != nil {
-		return Envelope{}, err
+		return Envelope{}, nil, err
 	}
 	if s.PayloadType != payloadType || len(s.Signatures) != 1 {
-		return Envelope{}, errors.New("it is not a release with one signature")
+		return Envelope{}, nil, errors.New("it is not a release with one signature")
 	}
 	by, err := reviews.Verify([]byte(s.Signatures[0].Signature), reviews.NamespaceRelease, s.Payload)
 	if err != nil {
-		return Envelope{}, err
+		return Envelope{}, nil, err
 	}
-	if string(by.Marshal()) != string(key.Marshal()) {
-		return Envelope{}, fmt.Errorf("%w: it is signed by %s", ErrUntrusted, ssh.FingerprintSHA256(by))
-	}
-	return decode[Envelope](s.Payload)
+	e, err := decode[Envelope](s.Payload)
+	return e, by, err
 }
 
 func readCapped(name string, limit int64) ([]byte, error) {

@@ -112,8 +112,8 @@ func (s *Syncer) configAt(commit string) *reviews.Config {
 
 // fromLog is what the log of releases tells an empty state. Without the log
 // everything counts as seen now, so it has to be read, if there is one.
-func (s *Syncer) fromLog(ctx context.Context, head string) (learned, error) {
-	if err := s.chooseAudit(head); err != nil { // nobody approved this config, but only what this sync signed is believed
+func (s *Syncer) fromLog(ctx context.Context, head string, line []*gitrepo.Commit) (learned, error) {
+	if err := s.chooseAudit(head); err != nil { // nobody approved this config, but only what a release key signed is believed
 		return learned{}, err
 	}
 	if s.audit == nil {
@@ -122,7 +122,7 @@ func (s *Syncer) fromLog(ctx context.Context, head string) (learned, error) {
 	if err := s.audit.fetch(ctx); err != nil {
 		return learned{}, fmt.Errorf("the state is empty, and the log of releases, which says what was seen before, cannot be read: make %s reachable, or name another one with --audit: %w", s.audit.mirror.Remote(), err)
 	}
-	return s.learn(s.audit.files())
+	return s.learn(ctx, s.audit.files(), line)
 }
 
 // files are those of the branch as last fetched, nil when there are none.
@@ -136,6 +136,16 @@ func (a *auditBranch) files() fs.FS {
 		return nil // and not a nil *gitrepo.Tree
 	}
 	return a.tree
+}
+
+// head is the commit of the branch as last fetched, "" when there is none.
+func (a *auditBranch) head() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.tree == nil {
+		return ""
+	}
+	return a.tree.Commit()
 }
 
 func (a *auditBranch) fetch(ctx context.Context) error {

@@ -76,11 +76,12 @@ func (f *fold) step(ctx context.Context, c *gitrepo.Commit) error {
 	case f.state.Broken == "" && f.state.Good != "":
 		f.state.Good = c.ID
 	}
-	f.parseAhead(tree, touched)
-	for _, doc := range slices.Sorted(maps.Keys(touched)) {
+	docs := slices.Sorted(maps.Keys(touched)) // folder by folder, for the store remembers some folders only
+	f.parseAhead(tree, docs)
+	for _, doc := range docs {
 		f.document(c, tree, doc, together && touched[doc])
 	}
-	if base || slices.ContainsFunc(slices.Collect(maps.Keys(touched)), unnumbered) {
+	if base || slices.ContainsFunc(docs, unnumbered) {
 		f.accept(tree, c.ID)
 	}
 	f.state.Commit, f.tree = c.ID, tree
@@ -106,10 +107,10 @@ func sortOut(changes []gitrepo.Change) (touched map[string]bool, base bool) {
 }
 
 // parseAhead parses the touched reviews that head still holds, on all cores.
-func (f *fold) parseAhead(tree *gitrepo.Tree, touched map[string]bool) {
+func (f *fold) parseAhead(tree *gitrepo.Tree, docs []string) {
 	var group errgroup.Group
 	group.SetLimit(runtime.GOMAXPROCS(0))
-	for doc := range touched {
+	for _, doc := range docs {
 		if unnumbered(doc) || !same(tree, f.head, doc) {
 			continue
 		}

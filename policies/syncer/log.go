@@ -17,8 +17,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-
 	"github.com/sallyport-dev/sallyport/policies/release"
 	"github.com/sallyport-dev/sallyport/reviews/gitrepo"
 )
@@ -262,9 +260,9 @@ type learned struct {
 	taken    []release.Taken // in no order
 }
 
-// learn reads the log. Only releases of this branch that this sync's own key
-// signed are believed; whoever may push to the audit branch can add others.
-func (s *Syncer) learn(files fs.FS) (learned, error) {
+// learn reads the log. Only releases of this branch are believed, and only of
+// keys that a believer believes. The line is that of the access repo, oldest first.
+func (s *Syncer) learn(ctx context.Context, files fs.FS, line []*gitrepo.Commit) (learned, error) {
 	var known learned
 	if files == nil {
 		return known, nil
@@ -273,25 +271,36 @@ func (s *Syncer) learn(files fs.FS) (learned, error) {
 	if err != nil && !isMissing(err) {
 		return known, fmt.Errorf("log of releases: %w", err)
 	}
+	b := &believer{s: s, line: line}
+	refuse := func(name string, why error) {
+		s.log.Warn("a release of the log is not believed", "file", name, "reason", why)
+	}
 	for _, e := range entries {
 		name := logFolder + "/" + e.Name()
-		b, err := fs.ReadFile(files, name)
+		text, err := fs.ReadFile(files, name)
 		if err != nil {
 			s.log.Warn("not a release of the log", "file", name, "reason", err)
 			continue
 		}
-		envelope, err := release.Logged(b, s.opt.Signer.PublicKey())
+		envelope, key, err := release.Logged(text)
 		if err == nil && envelope.Ref != "refs/heads/"+s.opt.Branch {
 			err = fmt.Errorf("it is of %s", envelope.Ref)
 		}
 		if err != nil {
-			s.log.Warn("a release of the log is not believed", "file", name, "key", ssh.FingerprintSHA256(s.opt.Signer.PublicKey()), "reason", err)
+			refuse(name, err)
 			continue
 		}
-		known.sequence = max(known.sequence, envelope.Sequence)
-		known.taken = append(known.taken, envelope.Taken...)
+		b.entries = append(b.entries, entry{name, envelope, key})
 	}
-	return known, nil
+	believed, why, err := b.believed(ctx)
+	for name, reason := range why {
+		refuse(name, reason)
+	}
+	for _, e := range believed {
+		known.sequence = max(known.sequence, e.envelope.Sequence)
+		known.taken = append(known.taken, e.envelope.Taken...)
+	}
+	return known, err
 }
 
 // recall fills an empty state with what the log knows about the commits of a

@@ -188,6 +188,7 @@ func open(opt Options) (*Syncer, error) {
 	if s.logged, err = openLog(opt); err != nil {
 		return nil, err
 	}
+	s.recall()
 	return s, s.chooseAudit(st.Good)
 }
 
@@ -257,6 +258,9 @@ func (s *Syncer) round(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	result.Published, err = s.release(ctx)
+	if result.Published {
+		s.keepFacts()
+	}
 	return result, err
 }
 
@@ -323,7 +327,7 @@ func (s *Syncer) takeIn(ctx context.Context, head, after string) (*state, int, e
 	}
 	var known learned
 	if s.state.Commit == "" {
-		if known, err = s.fromLog(ctx, head); err != nil {
+		if known, err = s.fromLog(ctx, head, line); err != nil {
 			return nil, 0, err
 		}
 	}

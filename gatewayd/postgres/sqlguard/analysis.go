@@ -32,6 +32,11 @@ type analysis struct {
 	sought   map[string]bool // those that are literals, which the guard writes into sub-selects
 	// onlyCall says that the statement is SELECT of one function call and nothing else.
 	onlyCall bool
+	// free are the places of constants in expressions, fixed of those that something
+	// depends on; exact says that it may depend on any. types counts the type names around.
+	free, fixed map[int]bool
+	exact       bool
+	types       int
 	// kept are the places where a masked relation stays a relation: what is
 	// written to or defined there. bare are the names that stay unqualified:
 	// WITH queries and the names in FOR UPDATE OF.
@@ -109,7 +114,7 @@ func newAnalysis(g *Guard, text string, scope Scope) *analysis {
 	a := &analysis{
 		g: g, text: text, path: scope.SearchPath,
 		temp: make(map[string]bool, len(scope.Temp)), prepared: make(map[string]PreparedEffects, len(scope.Prepared)),
-		params: make(map[int]bool), sought: make(map[string]bool), kept: make(map[int]bool), bare: make(map[int]bool),
+		params: make(map[int]bool), sought: make(map[string]bool), free: make(map[int]bool), fixed: make(map[int]bool), kept: make(map[int]bool), bare: make(map[int]bool),
 	}
 	for _, t := range scope.Temp {
 		a.temp[t.Name] = true
@@ -316,27 +321,28 @@ func (a *analysis) finish(tree *pg.ParseResult) Statement {
 	}
 	slices.Sort(st.SensitiveParameters)
 	st.sensitive = len(a.secret)+len(a.params) > 0
-	a.record(&st)
+	st.secret, st.sought, st.free = a.secret, a.sought, a.freeConstants()
+	a.g.record(&st)
 	return st
 }
 
 // record makes the texts that may be kept.
-func (a *analysis) record(st *Statement) {
-	if len(a.secret) == 0 {
-		st.Recorded, st.RecordedRewritten = a.text, st.Rewritten
+func (g *Guard) record(st *Statement) {
+	if len(st.secret) == 0 {
+		st.Recorded, st.RecordedRewritten = st.input, st.Rewritten
 		return
 	}
-	st.Recorded = a.g.digestLiterals(a.text, func(t token) bool {
-		if !within(a.secret, t.start) {
+	st.Recorded = g.digestLiterals(st.input, func(t token) bool {
+		if !within(st.secret, t.start) {
 			return false
 		}
-		st.Secrets = append(st.Secrets, literalValue(a.text[t.start:t.end]))
+		st.Secrets = append(st.Secrets, literalValue(st.input[t.start:t.end]))
 		return true
 	})
-	shifted := shift(a.secret, st.edits)
+	shifted := shift(st.secret, st.edits)
 	generated := generatedRanges(st.edits)
-	st.RecordedRewritten = a.g.digestLiterals(st.Rewritten, func(t token) bool {
-		return within(shifted, t.start) && (!within(generated, t.start) || a.sought[literalValue(st.Rewritten[t.start:t.end])])
+	st.RecordedRewritten = g.digestLiterals(st.Rewritten, func(t token) bool {
+		return within(shifted, t.start) && (!within(generated, t.start) || st.sought[literalValue(st.Rewritten[t.start:t.end])])
 	})
 }
 

@@ -121,6 +121,7 @@ func (a *analysis) onConflict(u *use, c *pg.OnConflictClause) {
 	if u.masked == nil {
 		return
 	}
+	a.bindTarget(u, nodes(c.TargetList)...)
 	if u.conflictTells(c) {
 		a.refuse("masked_on_conflict", "ON CONFLICT on a unique key of %s with masked columns would tell whether a value exists; name the columns of another key", u.rel.qualified())
 	}
@@ -173,6 +174,7 @@ func (a *analysis) update(n *pg.UpdateStmt) {
 			a.maskedTarget(u, false, nodes(n.FromClause)...)
 			a.maskedTarget(u, false, nodes(n.TargetList)...)
 			a.maskedTarget(u, false, inner(n.WhereClause))
+			a.bindTarget(u, nodes(n.TargetList)...)
 		}
 		a.returning(u, n.ReturningList, n.FromClause...)
 	})
@@ -228,6 +230,9 @@ func (a *analysis) merge(n *pg.MergeStmt) {
 		if u.masked != nil {
 			a.maskedTarget(u, false, inner(n.SourceRelation), inner(n.JoinCondition))
 			a.maskedTarget(u, false, nodes(n.MergeWhenClauses)...)
+			for _, w := range n.MergeWhenClauses {
+				a.bindTarget(u, nodes(w.GetMergeWhenClause().GetTargetList())...)
+			}
 			if slices.ContainsFunc(n.ReturningList, func(item *pg.Node) bool { return isStar(item.GetResTarget().GetVal()) }) {
 				a.refuseMaskedRead(u, "RETURNING *")
 			}

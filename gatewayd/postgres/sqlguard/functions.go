@@ -33,6 +33,12 @@ var checkedFunctions = map[string]func(*analysis, *pg.FuncCall){
 	"setval":          (*analysis).callSequence,
 	"currval":         (*analysis).callSequence,
 	"pg_notify":       (*analysis).callNotify,
+
+	"pg_advisory_lock": (*analysis).callAdvisory, "pg_advisory_lock_shared": (*analysis).callAdvisory,
+	"pg_advisory_xact_lock": (*analysis).callAdvisory, "pg_advisory_xact_lock_shared": (*analysis).callAdvisory,
+	"pg_try_advisory_lock": (*analysis).callAdvisory, "pg_try_advisory_lock_shared": (*analysis).callAdvisory,
+	"pg_try_advisory_xact_lock": (*analysis).callAdvisory, "pg_try_advisory_xact_lock_shared": (*analysis).callAdvisory,
+	"pg_advisory_unlock": (*analysis).callAdvisory, "pg_advisory_unlock_shared": (*analysis).callAdvisory,
 }
 
 // funcCall checks the name of a function and pins it to the schema it was checked in.
@@ -101,7 +107,7 @@ func (a *analysis) prefix(at int, schema string) {
 
 // fieldName refuses a field that could be a function call in disguise: qualifier.name or (expression).name.
 func (a *analysis) fieldName(qualifier, name string) {
-	if !deniedFunctions[name] && len(a.g.catalog.functions[name]) == 0 {
+	if !deniedFunctions[name] && checkedFunctions[name] == nil && len(a.g.catalog.functions[name]) == 0 {
 		return
 	}
 	if qualifier != "" && a.g.catalog.hasColumnNamed(name) {
@@ -177,11 +183,12 @@ func (a *analysis) typeName(n *pg.TypeName) {
 }
 
 // stringArgument is the constant text of an argument, through casts.
-func stringArgument(n *pg.Node) (string, bool) {
+func (a *analysis) stringArgument(n *pg.Node) (string, bool) {
 	for n.GetTypeCast() != nil {
 		n = n.GetTypeCast().Arg
 	}
 	c := n.GetAConst()
+	a.matters(c)
 	if c == nil || c.Isnull || c.GetSval() == nil {
 		return "", false
 	}
@@ -201,11 +208,13 @@ const pgDumpRestricts = "SELECT set_config(name, 'view, foreign-table', false) F
 // callSetConfig allows what SET of the same would allow.
 func (a *analysis) callSetConfig(n *pg.FuncCall) {
 	if strings.Join(strings.Fields(a.text[a.facts.start:a.facts.end]), " ") == pgDumpRestricts {
+		a.exact = true
 		return
 	}
 	if len(n.Args) == 3 && plainCall(n) && a.onlyCall {
-		name, okName := stringArgument(n.Args[0])
-		value, okValue := stringArgument(n.Args[1])
+		name, okName := a.stringArgument(n.Args[0])
+		value, okValue := a.stringArgument(n.Args[1])
+		a.matters(n.Args[2].GetAConst())
 		local := n.Args[2].GetAConst().GetBoolval()
 		if okName && okValue && n.Args[2].GetAConst() != nil {
 			a.setting(strings.ToLower(name), value, splitSearchPath(value), local.GetBoolval())
@@ -222,7 +231,7 @@ const hiddenSettings = `[.]|conninfo|_command|_cmd|_file$|keyfile$|_director|pas
 // that is not a constant, the hidden ones become null.
 func (a *analysis) callCurrentSetting(n *pg.FuncCall) {
 	if len(n.Args) >= 1 && plainCall(n) {
-		if name, ok := stringArgument(n.Args[0]); ok {
+		if name, ok := a.stringArgument(n.Args[0]); ok {
 			a.showSetting(strings.ToLower(name))
 			return
 		}
@@ -284,7 +293,7 @@ func (a *analysis) callSequence(n *pg.FuncCall) {
 		a.refuse("function_not_allowed", "a sequence function needs a constant name; write nextval('schema.sequence')")
 		return
 	}
-	text, ok := stringArgument(n.Args[0])
+	text, ok := a.stringArgument(n.Args[0])
 	parts, okParts := splitName(text)
 	if !ok || !okParts || len(parts) > 2 {
 		a.refuse("function_not_allowed", "a sequence function needs a constant name; write nextval('schema.sequence')")
@@ -369,7 +378,7 @@ func foldIdent(s string) string {
 // callNotify is NOTIFY with another spelling.
 func (a *analysis) callNotify(n *pg.FuncCall) {
 	if len(n.Args) == 2 && plainCall(n) {
-		if _, ok := stringArgument(n.Args[0]); ok {
+		if _, ok := a.stringArgument(n.Args[0]); ok {
 			a.facts.verbs = append(a.facts.verbs, policies.Effect{Verb: "notify"})
 			return
 		}

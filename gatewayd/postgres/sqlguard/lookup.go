@@ -151,6 +151,7 @@ func (a *analysis) clientValue(n *pg.Node) (string, bool) {
 		return "$" + strconv.Itoa(int(p.Number)), true
 	}
 	c := n.GetAConst()
+	a.matters(c)
 	switch {
 	case c == nil || c.Isnull:
 		return "", false

@@ -8,8 +8,9 @@ import (
 
 // MaskProblem is a mask that a catalog cannot carry.
 type MaskProblem struct {
-	Column string // as it was written
-	Reason string
+	Column   string // as it was written
+	Reason   string
+	Revealed bool // by another column, which is generated from it; the mask itself fits
 
 	relation *Relation // that cannot be read because of it; nil: nothing may be opened
 }
@@ -24,7 +25,9 @@ func CheckMasks(cat *Catalog, opt Options) []MaskProblem {
 	masker := masker{cat, opt.HashFunction}
 	for _, m := range opt.Masks {
 		r, col, err := cat.splitColumn(m.Column)
-		add := func(r *Relation, reason string) { problems = append(problems, MaskProblem{m.Column, reason, r}) }
+		add := func(r *Relation, reason string) {
+			problems = append(problems, MaskProblem{Column: m.Column, Reason: reason, relation: r})
+		}
 		_, unknown := parseForm(m.With)
 		switch {
 		case unknown != nil:
@@ -51,7 +54,7 @@ func CheckMasks(cat *Catalog, opt Options) []MaskProblem {
 		}
 		for _, other := range r.Columns {
 			if slices.Contains(other.From, col.Name) && !seen[r.qualified()+"."+other.Name] {
-				problems = append(problems, MaskProblem{m.Column, fmt.Sprintf("column %s is generated from it and would reveal it; mask %s.%s too", other.Name, r.qualified(), other.Name), r})
+				problems = append(problems, MaskProblem{Column: m.Column, Revealed: true, relation: r, Reason: fmt.Sprintf("column %s is generated from it and would reveal it; mask %s.%s too", other.Name, r.qualified(), other.Name)})
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package sqlguard
 
 import (
+	"bytes"
 	"fmt"
 	"regexp"
 	"slices"
@@ -284,6 +285,8 @@ func TestHash(t *testing.T) {
 		ask(sql)
 	}
 	for _, sql := range []string{ // and those that are refused
+		`select ('sallyport.hash_key'::text).current_setting`, `select (v.n).current_setting from (values ('sallyport.hash_key'::text)) v(n)`, `select (n).current_setting from (values ('sallyport.hash_key'::text)) v(n)`,
+		`select 1 from app.scratch s where (s.v).current_setting is null`, `select (('app.seq'::regclass)).nextval`, `select ('app.seq'::regclass).currval`,
 		`show sallyport.hash_key`, `select current_setting('sallyport.hash_key')`, `set sallyport.hash_key = 'x'`, `set "sallyport"."hash_key" = 'x'`, `reset sallyport.hash_key`, `select set_config('sallyport.hash_key', 'x', false)`,
 		`select set_config(name, 'x', false) from (values ('sallyport.hash_key')) v(name)`, `alter role current_user set sallyport.hash_key = 'x'`,
 		`update app.customers set email = 'guess@example.test' where id = 1`, `insert into app.customers values (9, 'x', 'guess@example.test')`, `insert into app.customers (id, name, ssn) values (9, 'x', 'guess')`,
@@ -340,6 +343,43 @@ func TestStableHash(t *testing.T) {
 	}
 }
 
+// TestReturningShowsEveryForm: where the row is the real one, each mask stands in the list itself.
+func TestReturningShowsEveryForm(t *testing.T) {
+	t.Parallel()
+	var masks []Mask
+	for _, m := range formMasks {
+		if m.With != "hash" {
+			masks = append(masks, m)
+		}
+	}
+	masks = append(masks, Mask{Column: "app.customers.email", With: "email"}, Mask{Column: "app.customers.token", With: "redact"})
+	w := newWorld(t, masks)
+	want := "1|Al|Z***@***|****11|918000|918000.00|1918-01-01|00000000-0000-0000-0000-000000000000|tense|{\"k\": \"****\"}|{}|nl"
+	for _, sql := range []string{
+		`update app.customers set name = 'Al' where id = 1 returning *`, `update app.customers c set name = 'Al' where id = 1 returning c.*`,
+		`update app.customers set name = 'Al' where id = 1 returning id, name, email, ssn, salary, balance, born, token, mood, notes, tags, country`,
+		`update app.customers as "order" set name = 'Al' where id = 1 returning "order".id, name, "order".email, ssn, "order"."salary", balance, born, token, mood, "order".notes, tags, country`,
+		`with u as (update app.customers set name = 'Al' where id = 1 returning *) select * from u`,
+	} {
+		st := w.guard.Understand(sql, w.scope)
+		if st.Command.Refusal != nil {
+			t.Errorf("%s: %s", sql, st.Command.Refusal.Reason)
+			continue
+		}
+		results, err := w.conn.Exec(t.Context(), "begin; drop trigger noisy on app.customers; "+st.Rewritten+"; rollback").ReadAll()
+		if err != nil {
+			t.Errorf("%s: %v\n%s", sql, err, st.Rewritten)
+			continue
+		}
+		if got := string(bytes.Join(results[2].Rows[0], []byte("|"))); got != want {
+			t.Errorf("%s\n  got  %s\n  want %s", sql, got, want)
+		}
+	}
+	if seen, rule, err := w.send(`update app.customers set name = 'Al' where id = 1 returning jsonb_pretty(notes) || upper(ssn) || extract(year from born)`); rule != "" || err != nil || leaks(seen) != "" {
+		t.Error(seen, rule, err)
+	}
+}
+
 // TestMaskWithoutItsColumn blocks what such a mask was for, and nothing else.
 func TestMaskWithoutItsColumn(t *testing.T) {
 	t.Parallel()
@@ -386,7 +426,7 @@ func TestColumnsNobodyReviewed(t *testing.T) {
 	for sql, want := range map[string]string{
 		`select phone, level, name, other from app.customers where id = 1`: "****\ncalm\nAnn\n****", `select loud from app.customers where id = 1`: "****", `select * from app.phone_view where id = 1`: "1\n****", `select p from app.loud_view limit 1`: "****",
 		`select later from app.parent`: "****", `select later from app.child`: "****", `select later from app.scratch union select 'none'`: "none", `select info from app.events_2027`: "shown", `select secret from app.events_2027`: "Z***",
-		`update app.customers set name = 'Al' where id = 1 returning phone`: "****", `select count(*) from app.customers where phone like 'Zq%'`: "0",
+		`update app.customers set name = 'Al' where id = 2 returning phone`: "****", `select count(*) from app.customers where phone like 'Zq%'`: "0",
 	} {
 		seen, rule, err := w.send(sql)
 		if rule != "" || err != nil || leaks(seen) != "" || !strings.HasPrefix(seen, want+"\n") {

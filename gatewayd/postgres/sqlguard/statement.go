@@ -144,7 +144,10 @@ type Statement struct {
 
 	input     string
 	edits     []edit
-	sensitive bool // a literal or parameter may meet a masked column
+	sensitive bool            // a literal or parameter may meet a masked column
+	secret    []token         // ranges of input whose literals are digested
+	sought    map[string]bool // values of literals that the guard wrote into sub-selects
+	free      map[int]bool    // where constants start that nothing here depends on; nil for none
 }
 
 // ShowsPlan says that the answer is a plan which may repeat literals and
