@@ -264,7 +264,7 @@ func testClassifiers() map[string]Classifier {
 			own = append(own[:len(own):len(own)], review.Spec.Mask...)
 		}
 		for _, m := range own {
-			all = append(all, sqlguard.Mask{Column: m.Column, With: m.With})
+			all = append(all, sqlguard.Mask{Column: m.Column, With: m.With, Lookup: m.Lookup})
 		}
 		return all
 	}
@@ -296,7 +296,7 @@ func testClassifiers() map[string]Classifier {
 			if err != nil {
 				return reviews.Problems{whole(reviews.CatalogPath(connection.Metadata.Name), err.Error(), "pull it anew")}
 			}
-			for _, p := range sqlguard.CheckMasks(catalog, masks(connection, review)) {
+			for _, p := range sqlguard.CheckMasks(catalog, sqlguard.Options{Masks: masks(connection, review)}) {
 				for i, m := range own {
 					if m.Column == p.Column {
 						problems = append(problems, at(source, fmt.Sprintf("mask[%d]", i), p.Error(), "name a column that is there"))

@@ -18,6 +18,7 @@ const module = "github.com/sallyport-dev/sallyport"
 // tests; cmd may import everything. Data flows one way: git, reviews, policies,
 // releases, gatewayd, engines. A package that is not listed imports none of ours.
 var arrows = map[string][]string{
+	"bucket":                     {},
 	"reviews":                    {"reviews/strictyaml"},
 	"reviews/forge":              {},
 	"reviews/gitrepo":            {},
@@ -30,11 +31,17 @@ var arrows = map[string][]string{
 	"gatewayd/credential":        {},
 	"gatewayd/identity":          {"reviews"},
 	"gatewayd/record":            {"policies"},
-	"gatewayd/postgres":          {"gatewayd", "gatewayd/credential", "gatewayd/postgres/sqlguard", "gatewayd/record", "policies", "policies/release", "reviews"},
+	"gatewayd/postgres":          {"gatewayd", "gatewayd/credential", "gatewayd/postgres/detect", "gatewayd/postgres/sqlguard", "gatewayd/record", "policies", "policies/release", "reviews"},
+	"gatewayd/postgres/detect":   {}, // guesses from names and values, for people to look at
 	"gatewayd/postgres/sqlguard": {"policies"},
 	"internal/accesstest":        {"policies/release", "reviews"},
 	"internal/peers":             {},
-	"ci":                         {"policies", "reviews"},
+	"internal/s3test":            {},
+	"internal/benchsync": {
+		"gatewayd", "gatewayd/credential", "gatewayd/identity", "gatewayd/record", "internal/accesstest", "internal/peers",
+		"policies", "policies/release", "policies/syncer", "reviews", "reviews/gitrepo",
+	}, // the whole way from a commit to a session, to measure it
+	"ci": {"policies", "reviews"},
 }
 
 // homes are the only packages that import a module, and why.
@@ -52,6 +59,10 @@ var homes = map[string]struct {
 	"github.com/prometheus/client_golang": {[]string{"gatewayd/admin"}, "metrics are a view of the status and nothing else"},
 	"github.com/spf13/cobra":              {[]string{"cmd/sallyport", "cmd/gatewayd", "cmd/demo"}, "packages are not command lines"},
 	"github.com/jackc/pgx":                {[]string{"gatewayd/postgres", "internal/peers"}, "only the engine logs in to targets"},
+	"github.com/nyaruka/phonenumbers":     {[]string{"gatewayd/postgres/detect"}, "only proposals are made with it; nothing is enforced by guesses"},
+	"gocloud.dev":                         {[]string{"bucket"}, "object storage is a place for files and nothing else"},
+	"github.com/aws":                      {[]string{"bucket"}, "it finds credentials in many places; those who use a bucket give it none"},
+	"github.com/johannesboyne/gofakes3":   {[]string{"internal/s3test"}, "it is for tests: it checks no credentials"},
 	"github.com/hashicorp/golang-lru":     {[]string{"gatewayd", "gatewayd/postgres", "reviews/gitrepo"}, "plans, guards and git objects are the only caches"},
 }
 

@@ -58,7 +58,7 @@ func Check(ctx context.Context, tree fs.FS, opt Options) (*Report, error) {
 		files.pick = without(skipped)
 	}
 	r := &Report{}
-	t, err := load(files, opt.Now, nil)
+	t, err := load(ctx, files, opt.Now, nil, files)
 	if t == nil {
 		return nil, err
 	}
@@ -98,10 +98,11 @@ func without(skipped []string) func(string) side {
 	}
 }
 
-// load loads a tree to look at it: approvals that are missing close nothing. The
-// error is what nothing can be granted under.
-func load(files fs.FS, now time.Time, cache *reviews.Cache) (*reviews.Tree, error) {
-	return reviews.Load(files, reviews.LoadOptions{Now: now, Approvals: reviews.ReportApprovals, Cache: cache})
+// load loads a tree to look at it: approvals that are missing close nothing. Automatic
+// approvals are those of the policies of the rules' tree. The error is what nothing
+// can be granted under.
+func load(ctx context.Context, files fs.FS, now time.Time, cache *reviews.Cache, rules fs.FS) (*reviews.Tree, error) {
+	return reviews.Load(files, reviews.LoadOptions{Now: now, Approvals: reviews.ReportApprovals, Cache: cache, AutoApprove: AutoApproval(ctx, rules)})
 }
 
 // pending notes what still lacks approvals.
@@ -109,6 +110,9 @@ func (r *Report) pending(list []reviews.Pending, required bool) {
 	r.Pending = append(r.Pending, list...)
 	for _, p := range list {
 		switch who := eligible(p); {
+		case required && p.Awaiting: // sync asks the forge once it is merged, which may be later than this
+			r.problems(RuleApproval, Warning, whole(p.Path, "it is in force once the approvals of its pull request are attested: "+strings.Join(needs(p), "; "),
+				"nothing, if it was approved there; `sallyport status` on the machine of sync says what it waits for"))
 		case required:
 			r.problems(RuleApproval, Error, whole(p.Path, "not approved: "+strings.Join(append(needs(p), p.Ignored...), "; "), signBy(p.Path, who)))
 		case !reachable(p):
@@ -187,7 +191,8 @@ func (o Options) masks(r *Report, t *reviews.Tree, named func(path string) bool)
 		connection := t.Connections[review.Spec.Connection]
 		classifier, known := o.Classifiers[connection.Spec.Protocol]
 		switch {
-		case len(review.Spec.Mask) == 0 || !known || !named(review.Source.Path):
+		case !known || !named(review.Source.Path) || len(review.Masks(connection)) == 0:
+		case connection.Catalog == nil && len(review.Spec.Mask) == 0: // reported with the connection
 		case connection.Catalog == nil:
 			r.problems(RuleMask, Error, uncharted(review.Source, review.Spec.Connection))
 		default:
@@ -203,7 +208,7 @@ func uncharted(source reviews.Source, connection string) reviews.Problem {
 // Test runs the examples of every review of a tree and the tests of its policies.
 // The error is for a tree whose trust root, settings or policies cannot be used.
 func Test(ctx context.Context, tree fs.FS, opt Options) (*Report, error) {
-	t, err := load(tree, opt.Now, nil)
+	t, err := load(ctx, tree, opt.Now, nil, tree)
 	if err != nil {
 		return nil, err
 	}

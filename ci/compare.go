@@ -22,6 +22,10 @@ type Change struct {
 	Upstream []string
 }
 
+// maxChanged bounds what one change may write. It is far more than people read, and
+// keeps a flood of files from becoming a flood of findings.
+const maxChanged = 10_000
+
 // comparison is the state of one Compare.
 type comparison struct {
 	Change
@@ -45,7 +49,10 @@ func Compare(ctx context.Context, change Change, opt Options) (*Report, error) {
 	if err := c.sortOut(); err != nil {
 		return nil, err
 	}
-	if err := c.judge(ctx); err != nil {
+	if n := len(c.touched) - len(c.deleted); n > maxChanged {
+		c.report.problems(RuleDocument, Error, whole(slices.Min(slices.Collect(maps.Keys(c.touched))),
+			fmt.Sprintf("the change writes %d documents, and no more than %d are judged at once", n, maxChanged), "split it into several changes; taking documents out is not bounded"))
+	} else if err := c.judge(ctx); err != nil {
 		return nil, err
 	}
 	c.report.finish()
@@ -82,6 +89,7 @@ func (c *comparison) sortOut() error {
 }
 
 func (c *comparison) judge(ctx context.Context) error {
+	c.impossible()
 	c.conflicts()
 	scope := c.scope()
 	of := func(s side) func(string) side {
@@ -97,7 +105,7 @@ func (c *comparison) judge(ctx context.Context) error {
 	}
 	c.cache = reviews.NewCache()
 	var err error
-	c.base, err = reviews.Load(view{c.Base, c.Head, of(base)}, reviews.LoadOptions{Now: c.opt.Now, Cache: c.cache})
+	c.base, err = reviews.Load(view{c.Base, c.Head, of(base)}, reviews.LoadOptions{Now: c.opt.Now, Cache: c.cache, AutoApprove: AutoApproval(ctx, c.Base)})
 	if err == nil {
 		c.policy, err = compile(ctx, c.base)
 	}
@@ -106,7 +114,7 @@ func (c *comparison) judge(ctx context.Context) error {
 		return nil
 	}
 	// The base loads, so what its rules make of the change loads too.
-	c.next, err = load(view{c.Base, c.Head, of(head)}, c.opt.Now, c.cache)
+	c.next, err = load(ctx, view{c.Base, c.Head, of(head)}, c.opt.Now, c.cache, c.Base)
 	if err != nil {
 		return fmt.Errorf("the base loads only without the change: %w", err)
 	}
@@ -158,6 +166,15 @@ func (c *comparison) scope() func(doc string) bool {
 		}
 		end := strings.LastIndexByte(doc, '/') + 1
 		return folders[doc[:end]]
+	}
+}
+
+// impossible reports paths that git names and that neither side can be asked for.
+func (c *comparison) impossible() {
+	for _, p := range c.Paths {
+		if Managed(p) && (!fs.ValidPath(p) || !exists(c.Base, p) && !exists(c.Head, p) && !slices.Contains(c.Upstream, p)) {
+			c.report.problems(RuleDocument, Error, whole(p, "a name in this path is none that a folder can hold", "take it out of the commit"))
+		}
 	}
 }
 
@@ -214,13 +231,18 @@ func (c *comparison) documents() {
 	var own []reviews.Pending
 	for _, p := range c.next.Pending {
 		switch {
-		case c.touched[p.Path]:
+		case c.touched[documentOf(p.Path)]:
 			own = append(own, p)
 		case c.granted(p.Path) && !closed[p.Path]:
 			c.closes(whole(p.Path, "its approvals would not be enough any more: "+strings.Join(needs(p), "; "), signBy(p.Path, eligible(p))))
 		}
 	}
 	r.pending(own, c.opt.RequireApproved)
+	for _, name := range slices.Sorted(maps.Keys(c.next.Reviews)) {
+		if s := c.next.Reviews[name].Source; c.touched[s.Path] && slices.Contains(s.Approvals, reviews.AutoApproval) {
+			r.Automatic = append(r.Automatic, s.Path)
+		}
+	}
 	c.mixed()
 	r.Checked = 2 + len(c.next.Principals) + len(c.next.Connections) + len(c.next.Reviews) + len(c.next.Policies)
 }
@@ -241,6 +263,9 @@ func (c *comparison) granted(doc string) bool {
 		return c.base.Reviews[nameOf(doc)] != nil
 	case reviews.KindConnection:
 		return c.base.Connections[nameOf(doc)] != nil
+	case reviews.KindCatalog:
+		connection := c.base.Connections[strings.TrimSuffix(nameOf(doc), ".catalog.json")]
+		return connection != nil && connection.Catalog != nil
 	case reviews.KindPrincipal:
 		for _, p := range c.base.Principals {
 			if p.Source.Path == doc {

@@ -133,7 +133,7 @@ func ruleFacts(may string, list []reviews.Rule, how string) []string {
 func maskFacts(masks []reviews.Mask) []string {
 	var facts []string
 	for _, m := range masks {
-		facts = append(facts, m.Column+" is masked with "+m.With)
+		facts = append(facts, m.Column+" is masked with "+m.How())
 	}
 	return facts
 }
@@ -143,11 +143,17 @@ func maskFacts(masks []reviews.Mask) []string {
 func connectionFacts(c *reviews.Connection) []string {
 	t := c.Spec.Target
 	facts := []string{fmt.Sprintf("it reaches database %s on %s:%d as role %s with tls %s", t.Database, t.Host, t.Port, t.User, t.TLS)}
+	if t.Privileged {
+		facts = append(facts, "its masks are used although the role may read around them in the database")
+	}
 	if c.Spec.Risk != "" {
 		facts = append(facts, "its risk is "+c.Spec.Risk)
 	}
 	for _, f := range c.Spec.Functions {
 		facts = append(facts, "statements may call "+f)
+	}
+	if c.Spec.HashFunction != "" {
+		facts = append(facts, "hashes of masks are made by "+c.Spec.HashFunction+", the same in all sessions")
 	}
 	return append(facts, maskFacts(c.Spec.Mask)...)
 }
@@ -203,7 +209,7 @@ func matchText(m reviews.ApprovalMatch) string {
 		}
 	}
 	if m.Unmask {
-		text += " that unmasks a column"
+		text += " that unmasks a column or lets rows be looked up by one"
 	}
 	return text
 }

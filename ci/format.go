@@ -79,6 +79,9 @@ func Text(out, errOut io.Writer, r *Report) {
 	for _, e := range r.Changes {
 		item(e.Action+": "+e.Path, e.Says)
 	}
+	for _, path := range r.Automatic {
+		item("automatic: "+path, []string{automatically})
+	}
 	for _, p := range r.Pending {
 		item("pending: "+p.Path, pendingLines(p))
 	}
@@ -87,6 +90,9 @@ func Text(out, errOut io.Writer, r *Report) {
 	}
 	fmt.Fprintln(out, line(conclusion(r)))
 }
+
+// automatically is what is said of a review that nobody needs to approve.
+const automatically = "approved by an auto_approve rule of the merged policies; sync asks that rule again"
 
 // TestText prints the outcomes of a Test for people, like Text.
 func TestText(out, errOut io.Writer, r *Report) {

@@ -104,6 +104,7 @@ func Summary(r *Report) string {
 	list("What it changes", len(r.Changes), func(i int) (string, []string) {
 		return r.Changes[i].Action + " " + span(r.Changes[i].Path), r.Changes[i].Says
 	})
+	list("Approved automatically", len(r.Automatic), func(i int) (string, []string) { return span(r.Automatic[i]), []string{automatically} })
 	list("Still to be approved", len(r.Pending), func(i int) (string, []string) {
 		return span(r.Pending[i].Path), pendingLines(r.Pending[i])
 	})

@@ -22,7 +22,7 @@ type attack struct {
 // attack itself is in order: documents are signed by who may, and sequences go up.
 func hostileAttacks() []attack {
 	return slices.Concat(yamlAttacks(), identityAttacks(), approvalAttacks(), sequenceAttacks(), mixedAttacks(),
-		trustAttacks(), configAttacks(), policyAttacks(), maskAttacks(), treeAttacks(), meaningAttacks(), principalAttacks())
+		trustAttacks(), configAttacks(), policyAttacks(), maskAttacks(), treeAttacks(), meaningAttacks(), principalAttacks(), keyAttacks(), sidecarAttacks(), fieldAttacks())
 }
 
 // Two readers of one file must never see two things.
@@ -290,6 +290,7 @@ func trustAttacks() []attack {
 	add("version skipped", RuleTrust, rootText(3, ""), "user:bob", "user:carol")
 	add("another repository", RuleTrust, edit(repoID, "6f0c2f5e-9999-4222-8333-444455556666"), "user:bob", "user:carol")
 	add("revocation dropped", RuleTrust, next[:strings.Index(next, "  revoked:")], "user:bob", "user:carol")
+	add("revocation weakened", RuleTrust, edit("reason: laptop lost", `mode: after, at: "2027-06-01T00:00:00Z", reason: laptop lost`), "user:bob", "user:carol")
 	add("unsigned", RuleApproval, next)
 	add("one signature", RuleApproval, next, "user:bob")
 	add("signed by alice and bob", RuleApproval, next, "user:alice", "user:bob")
@@ -517,11 +518,13 @@ func hostileBase(t testing.TB) *access {
 func TestHostileChangesAreRefused(t *testing.T) {
 	base := hostileBase(t)
 	attacks := hostileAttacks()
-	if len(attacks) < 200 {
+	if len(attacks) < 400 {
 		t.Errorf("only %d attacks", len(attacks))
 	}
+	t.Logf("%d attacks", len(attacks))
 	for _, x := range attacks {
 		t.Run(x.group+"/"+x.name, func(t *testing.T) {
+			t.Parallel()
 			a := base.fork(t)
 			x.bend(a)
 			if r := a.compare(base, false); r.OK && len(r.Pending) == 0 {
@@ -535,6 +538,7 @@ func TestHostileChangesAreRefused(t *testing.T) {
 				t.Errorf("not refused by rule %s: %v", x.rule, r.Findings)
 			}
 			for _, f := range r.Findings {
+				t.Logf("%s: %s", f.Rule, f) // go test -v reads like what a requester sees
 				if f.File == "" || f.Message == "" || f.Fix == "" {
 					t.Errorf("without a place or a next step: %+v", f)
 				}

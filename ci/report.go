@@ -95,9 +95,11 @@ type Report struct {
 	Findings []Finding         `json:"findings"`
 	Changes  []Effect          `json:"changes,omitempty"` // what a change does, document by document
 	Pending  []reviews.Pending `json:"pending"`           // what still lacks approvals
-	Passed   int               `json:"passed"`            // examples and tests
-	Failed   int               `json:"failed"`
-	Outcomes []Outcome         `json:"outcomes,omitempty"`
+	// Automatic are the changed reviews that an auto_approve rule of the base approves.
+	Automatic []string  `json:"automatic,omitempty"`
+	Passed    int       `json:"passed"` // examples and tests
+	Failed    int       `json:"failed"`
+	Outcomes  []Outcome `json:"outcomes,omitempty"`
 }
 
 // Count is how many findings have that severity.
@@ -178,10 +180,10 @@ func asProblems(err error) reviews.Problems {
 }
 
 // documentOf is the document that a path belongs to: itself or, for a signature
-// and its folder, what was signed; for a catalog, its connection.
+// and its folder, what was signed; for a catalog and its signatures, the connection.
 func documentOf(name string) string {
 	if before, after, found := strings.Cut(name, ".sigs"); found && (after == "" || after[0] == '/') {
-		return before
+		name = before
 	}
 	if connection, is := strings.CutSuffix(name, ".catalog.json"); is && path.Dir(name) == "connections" {
 		return connection + ".yaml"

@@ -50,7 +50,7 @@ var said = map[string]map[string]any{
 	"Rule.verbs":                {"minItems": 1},
 	"Rule.verbs[]":              {"enum": reviews.PostgresVerbs},
 	"Rule.columns":              {"minItems": 1},
-	"Mask.with":                 {"enum": reviews.MaskFunctions},
+	"Mask.with":                 {"pattern": reviews.MaskPattern},
 	"Limits.rows":               {"minimum": 1},
 	"Example.expect":            {"enum": reviews.Expectations},
 	"ConnectionSpec.protocol":   {"enum": []string{"postgres"}},
@@ -63,7 +63,7 @@ var said = map[string]map[string]any{
 	"RootSpec.version":          {"minimum": 1},
 	"RootSpec.threshold":        {"minimum": 1},
 	"ApprovalRule.threshold":    {"minimum": 1},
-	"ApprovalMatch.kinds[]":     {"enum": []reviews.Kind{reviews.KindReview, reviews.KindConnection, reviews.KindPrincipal, reviews.KindPolicy}},
+	"ApprovalMatch.kinds[]":     {"enum": []reviews.Kind{reviews.KindReview, reviews.KindConnection, reviews.KindCatalog, reviews.KindPrincipal, reviews.KindPolicy}},
 }
 
 // required are the fields that have no default, by struct.

@@ -23,7 +23,8 @@ func (c *comparison) judgeRules(ctx context.Context) error {
 		}
 		return base
 	}
-	next, err := load(view{c.Base, c.Head, changed}, c.opt.Now, c.cache)
+	brought := view{c.Base, c.Head, changed}
+	next, err := load(ctx, brought, c.opt.Now, c.cache, brought)
 	c.report.problems(RuleDocument, Error, asProblems(err)...)
 	if next == nil {
 		return nil
@@ -35,7 +36,7 @@ func (c *comparison) judgeRules(ctx context.Context) error {
 		}
 	}
 	c.approvals(next.Pending, " as changed")
-	c.underMerged()
+	c.underMerged(ctx)
 	c.root(next)
 	c.policiesRemoved(next)
 	c.closedByRules(next)
@@ -63,7 +64,7 @@ func (c *comparison) approvals(list []reviews.Pending, label string) {
 
 // underMerged counts approvals of the changed settings under the merged trust root,
 // and of the changed policies under the merged settings too.
-func (c *comparison) underMerged() {
+func (c *comparison) underMerged(ctx context.Context) {
 	merged := func(rules func(doc string) bool) func(doc string) side {
 		return func(doc string) side {
 			switch {
@@ -76,7 +77,7 @@ func (c *comparison) underMerged() {
 		}
 	}
 	judge := func(label string, rules func(doc string) bool) {
-		t, err := load(view{c.Base, c.Head, merged(rules)}, c.opt.Now, c.cache)
+		t, err := load(ctx, view{c.Base, c.Head, merged(rules)}, c.opt.Now, c.cache, c.Base)
 		for _, p := range asProblems(err) {
 			c.report.problems(RuleDocument, Error, p)
 		}
@@ -105,13 +106,17 @@ func (c *comparison) root(next *reviews.Tree) {
 			fmt.Sprintf("version %d does not follow %d, which is merged", now.Spec.Version, old.Spec.Version),
 			fmt.Sprintf("write version: %d, and have it signed anew", old.Spec.Version+1)))
 	}
-	revoked := make(map[string]bool)
+	revoked := make(map[string]reviews.Revocation)
 	for _, r := range now.Spec.Revoked {
-		revoked[revokedText(r)] = true
+		revoked[revokedText(r)] = r
 	}
 	for _, r := range old.Spec.Revoked {
-		if !revoked[revokedText(r)] {
+		next, still := revoked[revokedText(r)]
+		switch {
+		case !still:
 			c.report.problems(RuleTrust, Error, at(now.Source, "revoked", revokedText(r)+" would not be revoked any more", "put it back; a revoked key stays revoked"))
+		case next.At.After(r.At): // the zero time is mode all, before every other
+			c.report.problems(RuleTrust, Error, at(now.Source, "revoked", revokedText(r)+" would be revoked for less than it is", "put its mode and time back; approvals that are void stay void"))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.touched)) {
@@ -271,15 +276,22 @@ func (c *comparison) maskChanges() {
 			if err != nil {
 				continue
 			}
+			var masked []reviews.Mask
 			if old, err := reviews.ParseConnection(doc, before); errBefore == nil && err == nil {
-				c.unmasked(after.Source, old.Spec.Mask, after.Spec.Mask, "")
+				masked = old.Spec.Mask
 			}
+			c.unmasked(after.Source, masked, after.Spec.Mask, "")
 			c.elsewhere(after)
 		case reviews.KindReview:
 			after, err := reviews.ParseReview(doc, now)
 			old, errOld := reviews.ParseReview(doc, before)
-			if err == nil && errBefore == nil && errOld == nil {
+			switch {
+			case err != nil:
+				continue
+			case errBefore == nil && errOld == nil:
 				c.unmasked(after.Source, old.Spec.Mask, after.Spec.Mask, " by this review")
+			default:
+				c.unmasked(after.Source, nil, after.Spec.Mask, " by this review")
 			}
 			for i, column := range after.Spec.Unmask {
 				if old == nil || !slices.Contains(old.Spec.Unmask, column) {
@@ -292,8 +304,15 @@ func (c *comparison) maskChanges() {
 
 func (c *comparison) unmasked(source reviews.Source, before, now []reviews.Mask, by string) {
 	with := make(map[string]string)
-	for _, m := range now {
+	was := make(map[string]bool) // columns that rows could be looked up by
+	for _, m := range before {
+		was[m.Column] = m.Lookup
+	}
+	for i, m := range now {
 		with[m.Column] = m.With
+		if m.Lookup && !was[m.Column] {
+			c.report.problems(RuleMaskRemoved, Warning, at(source, fmt.Sprintf("mask[%d]", i), fmt.Sprintf("rows could be looked up by the value of %s, which is masked%s", m.Column, by), "make sure that it is no harm when it is known which of the values exist that somebody guesses"))
+		}
 	}
 	for _, m := range before {
 		switch {

@@ -3,6 +3,7 @@ package ci
 import (
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -189,12 +190,14 @@ func TestValidChangesPass(t *testing.T) {
 	if r, err := Check(t.Context(), base.files, base.options(true)); err != nil || len(r.Findings) > 0 {
 		t.Fatalf("the base itself: %v, %v", r.Findings, err)
 	}
-	steps := validSteps()
-	if len(steps) < 100 {
+	steps := slices.Concat(validSteps(), fieldSteps())
+	if len(steps) < 200 {
 		t.Errorf("only %d valid changes", len(steps))
 	}
+	t.Logf("%d valid changes", len(steps))
 	for _, s := range steps {
 		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
 			a := base.fork(t)
 			s.bend(a)
 			r := a.compare(base, true)

@@ -20,8 +20,8 @@ const (
 	head
 )
 
-// view is an access repo put together from two trees. A document, its
-// signatures and its catalog always come from the same side.
+// view is an access repo put together from two trees. A document and its
+// signatures, its catalog and the catalog's always come from the same side.
 type view struct {
 	base, head fs.FS // may be nil when pick never names it
 	pick       func(document string) side

@@ -184,7 +184,7 @@ func (g *Gateway) next(r *release.Release, principal, connection string) string 
 	if connection == "" {
 		connection = "CONNECTION"
 	}
-	return g.config.RequestCommand(r.Envelope.Repository, principal, connection)
+	return g.config.RequestCommand(r.Config.Spec, principal, connection)
 }
 
 func (g *Gateway) staleRelease(st *state, now time.Time) *Denied {

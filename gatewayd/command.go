@@ -67,7 +67,11 @@ func (c *Command) AddRows(rows, bytes int64) error {
 
 // End records how the command ended. Only the first call counts. Rows and
 // bytes are filled in from AddRows where the engine left them 0.
-func (c *Command) End(r record.Result) {
+func (c *Command) End(r record.Result) { c.Finish("", nil, r) }
+
+// Finish is Output of the last there is, and End, for the cost of one. An error
+// means: forward nothing more; the session has been cut.
+func (c *Command) Finish(stream string, b []byte, r record.Result) error {
 	c.mu.Lock()
 	again := c.ended
 	c.ended = true
@@ -79,10 +83,12 @@ func (c *Command) End(r record.Result) {
 	}
 	c.mu.Unlock()
 	if again {
-		return
+		return nil
 	}
 	c.session.idle()
-	if err := c.session.journal.Result(c.n, r); err != nil {
+	if err := c.session.journal.Finish(c.n, stream, b, r); err != nil {
 		c.session.Cut("recording_unavailable", "the session can no longer be recorded")
+		return fmt.Errorf("session %s: record the end of a command: %w", c.session.id, err)
 	}
+	return nil
 }

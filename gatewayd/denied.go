@@ -4,6 +4,8 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+
+	"github.com/sallyport-dev/sallyport/reviews"
 )
 
 // Denied is the answer to an attempt or a command that is not allowed. Its
@@ -31,9 +33,14 @@ type Cut struct {
 
 func (c *Cut) Error() string { return fmt.Sprintf("%s (rule %s)", c.Reason, c.Rule) }
 
-// requestCommand is the command that asks for access.
-func requestCommand(repository, principal, connection string) string {
-	return fmt.Sprintf("ask for access with: sallyport request %s --as %s --repo %s --reason \"why\"", connection, principal, repository)
+// RequestCommand is the command that asks for access. Where the settings name a
+// forge it opens the pull request as well.
+func RequestCommand(settings reviews.ConfigSpec, principal, connection string) string {
+	pr := ""
+	if settings.Forge.Kind != "" {
+		pr = " --pr"
+	}
+	return fmt.Sprintf("ask for access with: sallyport request %s --as %s --repo %s%s --reason \"why\"", connection, principal, settings.Repository, pr)
 }
 
 // newID returns prefix and 2*n random hex digits.

@@ -16,6 +16,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -25,7 +27,9 @@ import (
 
 	"github.com/sallyport-dev/sallyport/gatewayd/credential"
 	"github.com/sallyport-dev/sallyport/gatewayd/record"
+	"github.com/sallyport-dev/sallyport/policies"
 	"github.com/sallyport-dev/sallyport/policies/release"
+	"github.com/sallyport-dev/sallyport/reviews"
 )
 
 // Config is what a Gateway needs; every field without a default is required.
@@ -41,9 +45,12 @@ type Config struct {
 	// Summaries takes the summary of each ended session and each denied
 	// attempt. It must not block for long and may be called concurrently.
 	Summaries func(record.Summary)
-	// RequestCommand says how a principal asks for access, given the access
-	// repo's URL: the command and, where there is one, a link. Default: the command alone.
-	RequestCommand func(repository, principal, connection string) string
+	// RequestCommand says how a principal asks for access to an access repo with
+	// these settings: the command and, where there is one, a link. Default: the command alone.
+	RequestCommand func(settings reviews.ConfigSpec, principal, connection string) string
+	// CheckMasks says which masks of a connection make its relations unreadable, as
+	// far as its catalog shows. Nil: that is seen when a session begins.
+	CheckMasks func(*release.Connection) []string
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 	// Log takes operational events; no statement text and no secret goes there. Default slog.Default().
@@ -58,12 +65,15 @@ type Gateway struct {
 	state atomic.Pointer[state]
 	// plans is shared by all sessions; keys name the state, so that a swap
 	// makes old entries unreachable.
-	plans *lru.Cache[planKey, *Plan]
+	plans     *lru.Cache[planKey, *Plan]
+	decisions *lru.Cache[decisionKey, policies.Decision] // likewise
 
 	mu       sync.Mutex
-	sessions map[string]*Session // live ones, by id; guarded by mu
-	denials  map[string]int64    // by rule, since start; guarded by mu
-	lastSwap error               // why the last offered release was refused; guarded by mu
+	sessions map[string]*Session   // live ones, by id; guarded by mu
+	denials  map[string]int64      // by rule, since start; guarded by mu
+	lastSwap error                 // why the last offered release was refused; guarded by mu
+	lookups  lookupWindows         // by review; guarded by mu
+	problems map[string]Unreadable // by connection; guarded by mu
 
 	counting sync.Mutex // held while a session of a review with limits.sessions begins
 
@@ -88,17 +98,24 @@ func New(c Config) (*Gateway, error) {
 		c.Log = slog.Default()
 	}
 	if c.RequestCommand == nil {
-		c.RequestCommand = requestCommand
+		c.RequestCommand = RequestCommand
 	}
 	plans, err := lru.New[planKey, *Plan](planCacheSize)
 	if err != nil {
 		return nil, fmt.Errorf("gatewayd: plan cache: %w", err)
 	}
+	decisions, err := lru.New[decisionKey, policies.Decision](planCacheSize)
+	if err != nil {
+		return nil, fmt.Errorf("gatewayd: decision cache: %w", err)
+	}
 	return &Gateway{
-		config:   c,
-		plans:    plans,
-		sessions: map[string]*Session{},
-		denials:  map[string]int64{},
+		config:    c,
+		plans:     plans,
+		decisions: decisions,
+		sessions:  map[string]*Session{},
+		denials:   map[string]int64{},
+		lookups:   lookupWindows{},
+		problems:  map[string]Unreadable{},
 	}, nil
 }
 
@@ -110,14 +127,20 @@ func (g *Gateway) Swap(r *release.Release) {
 	next := &state{release: r, loaded: now}
 	g.state.Store(next)
 	g.plans.Purge()
+	g.decisions.Purge()
 	g.setLastError(nil)
+	g.checkMasks(r)
 	cut := 0
 	for _, s := range g.live() {
 		if s.reconsider(next, now) {
 			cut++
 		}
 	}
-	g.config.Log.Info("release is current", "sequence", r.Envelope.Sequence, "commit", r.Envelope.Commit,
+	level := slog.LevelInfo
+	if r.Extended != "" || r.NotExtended != "" {
+		level = slog.LevelWarn // somebody waits for it, or nothing can be revoked
+	}
+	g.config.Log.Log(context.Background(), level, "release is current", "sequence", r.Envelope.Sequence, "commit", r.Envelope.Commit,
 		"validUntil", r.Until, "extended", r.Extended, "notExtended", r.NotExtended, "sessionsCut", cut)
 }
 
@@ -193,6 +216,7 @@ type Status struct {
 	Allowed    int64            `json:"allowed"`
 	Denied     int64            `json:"denied"`
 	Denials    map[string]int64 `json:"denials"`
+	Unreadable []Unreadable     `json:"unreadable,omitempty"` // connections whose masks make relations unreadable
 	Ready      bool             `json:"ready"`
 	NextAction string           `json:"nextAction,omitempty"` // what an operator should do now
 }
@@ -241,6 +265,9 @@ func (g *Gateway) Status() Status {
 	for rule, n := range g.denials {
 		st.Denials[rule] = n
 	}
+	for _, name := range slices.Sorted(maps.Keys(g.problems)) {
+		st.Unreadable = append(st.Unreadable, g.problems[name])
+	}
 	if g.lastSwap != nil {
 		st.LastError = g.lastSwap.Error()
 	}
@@ -275,11 +302,13 @@ func nextAction(st Status, now time.Time) string {
 	case st.Journal != "":
 		return "free space in, or repair, the recordings folder: nothing is forwarded until the journal can be written"
 	case st.Release == nil:
-		return "no release was loaded: run `sallyport sync` and see that it writes to the folder that `release:` names"
+		return "no release was loaded: run `sallyport sync` and see that it publishes to what `release:` names"
 	case st.Release.Expired:
 		return "the release has expired and everything is denied: see why `sallyport sync` no longer publishes"
 	case st.LastError != "":
-		return "the last offered release was refused and the one before is still used: see lastError"
+		return "the last offered release was refused, or none could be fetched, and the one before is still used: see lastError"
+	case len(st.Unreadable) > 0:
+		return "masks of connection " + st.Unreadable[0].Connection + " do not fit, so that relations cannot be read: " + st.Unreadable[0].Problems[0]
 	case st.Release.Extended != "":
 		return "the release may be used longer than it says, and nothing can be revoked meanwhile: see that sync publishes again"
 	case now.After(st.Release.Issued.Add(st.Release.ValidUntil.Sub(st.Release.Issued) / 2)):

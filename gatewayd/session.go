@@ -2,6 +2,7 @@ package gatewayd
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -61,7 +62,7 @@ type Session struct {
 }
 
 const (
-	planCacheSize = 8192
+	planCacheSize = 8192     // also of decisions
 	planTextLimit = 16 << 10 // longer statements are planned each time
 	usedLimit     = 1024
 )
@@ -82,7 +83,7 @@ func (g *Gateway) open(ctx context.Context, st *state, a Attempt, gr *grant, now
 		Started: now,
 	}
 	for _, m := range s.masks {
-		header.Masks = append(header.Masks, m.Column+" with "+m.With)
+		header.Masks = append(header.Masks, m.Column+" with "+m.How())
 	}
 	journal, err := g.config.Journal.Begin(header)
 	if err != nil {
@@ -127,6 +128,13 @@ func (s *Session) Credential(ctx context.Context) (credential.Secret, error) {
 // Limits are those of the review as it is now.
 func (s *Session) Limits() reviews.Limits { return s.grant.Load().review.Document.Spec.Limits }
 
+// Unreadable tells operators which masks make relations of the connection
+// unreadable, as the target is now; none when all is well.
+func (s *Session) Unreadable(problems []string) {
+	c := s.Connection()
+	s.gateway.unreadable(c.Name, c.Digest, problems)
+}
+
 // Event records something about the session that is not a command.
 func (s *Session) Event(kind, text string) error { return s.journal.Event(kind, text) }
 
@@ -144,6 +152,7 @@ type Understood struct {
 	Recorded string // the statement as it may be recorded: secrets digested
 	Sent     string // the rewritten statement likewise; "" when it goes out unchanged
 	Payload  any    // the engine's own; never changed after this
+	Lookups  int    // values of masked columns that rows are looked up by
 }
 
 // Classifier understands a statement. It must be a pure function of the
@@ -154,6 +163,7 @@ type Classifier func(text string) Understood
 type Plan struct {
 	Understood
 	statement Statement
+	effects   string // effectsKey of the command
 	state     *state
 	review    string // sha256
 	decision  policies.Decision
@@ -164,6 +174,15 @@ type planKey struct {
 	principal string
 	review    string // sha256 of the review's bytes, which name connection and subject
 	statement Statement
+}
+
+// decisionKey is all that a decision depends on when no rule reads time or the statement's text.
+type decisionKey struct {
+	state     *state
+	principal string
+	review    string // sha256
+	protocol  string
+	effects   string
 }
 
 // Plan understands and decides a statement under the current release. The
@@ -182,8 +201,9 @@ func (s *Session) Plan(st Statement, classify Classifier) (plan *Plan, err error
 	plan, found := s.gateway.plans.Get(key)
 	if !found {
 		plan = &Plan{Understood: classify(st.Text), statement: st, state: current, review: gr.review.SHA256}
-		plan.decision = s.decide(current, gr, plan.Command)
-		if len(st.Text) <= planTextLimit {
+		plan.effects = effectsKey(plan.Command)
+		plan.decision = s.decide(current, gr, plan.Command, plan.effects)
+		if len(st.Text) <= planTextLimit && (plan.decision.Verdict == policies.Allow || lasts(plan.decision, current)) {
 			s.gateway.plans.Add(key, plan)
 		}
 	}
@@ -193,23 +213,41 @@ func (s *Session) Plan(st Statement, classify Classifier) (plan *Plan, err error
 	return plan, nil
 }
 
-// decide asks the policy; whatever goes wrong is a denial.
-func (s *Session) decide(st *state, gr *grant, c policies.Command) policies.Decision {
+// decide asks the policy; whatever goes wrong is a denial. Answers are cached
+// where they depend on the command's effects alone.
+func (s *Session) decide(st *state, gr *grant, c policies.Command, effects string) policies.Decision {
 	if c.Refusal != nil {
 		return policies.Decision{Rule: c.Refusal.Rule, Reason: c.Refusal.Reason}
 	}
-	d, err := st.release.Policy.Decide(s.ctx, policies.Input{
+	policy := st.release.Policy
+	key := decisionKey{st, gr.principal.Name, gr.review.SHA256, c.Protocol, effects}
+	lasting := !policy.TimeDependent() && !policy.ReadsStatement()
+	if lasting {
+		if d, found := s.gateway.decisions.Get(key); found {
+			return d
+		}
+	}
+	d, err := policy.Decide(s.ctx, policies.Input{
 		Now: s.gateway.config.Now(), Principal: gr.principal.Name,
 		Connection: gr.connection.JSON, Review: gr.review.JSON, Command: c,
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		s.gateway.config.Log.Error("policy error, denied", "session", s.id, "error", err)
-		return policies.Decision{Rule: "policy_error", Reason: "the policy could not be evaluated, so the answer is deny"}
-	case d.Verdict == policies.Hold:
-		return policies.Decision{Rule: "hold_unsupported", Reason: d.Reason + ": holds are not supported yet, so the answer is deny"}
+		return policies.Decision{Rule: policies.RulePolicyError, Reason: "the policy could not be evaluated, so the answer is deny"}
+	}
+	if d.Verdict == policies.Hold {
+		d = policies.Decision{Rule: "hold_unsupported", Reason: d.Reason + ": holds are not supported yet, so the answer is deny"}
+	}
+	if lasting {
+		s.gateway.decisions.Add(key, d)
 	}
 	return d
+}
+
+// lasts reports whether a denial is the same as long as the state is: no rule
+// reads the time, and it is none for want of an answer. Start asks again about what is allowed.
+func lasts(d policies.Decision, st *state) bool {
+	return d.Rule != policies.RulePolicyError && !st.release.Policy.TimeDependent()
 }
 
 // Args are what a command is run with beside its text.
@@ -257,10 +295,15 @@ func (s *Session) admit(p *Plan) (*state, policies.Decision) {
 	}
 	decision := p.decision
 	if p.state != current || p.review != gr.review.SHA256 || current.release.Policy.TimeDependent() {
-		decision = s.decide(current, gr, p.Command)
+		decision = s.decide(current, gr, p.Command, p.effects)
+	}
+	if decision.Verdict == policies.Allow && p.Lookups > 0 {
+		if limit := lookupLimit(gr.review.Document.Spec.Limits); !s.gateway.takeLookups(gr.review.Name, int64(p.Lookups), limit, now) {
+			decision = policies.Decision{Rule: "lookup_limit", Reason: fmt.Sprintf("the review allows %d values of masked columns to be looked up in an hour", limit)}
+		}
 	}
 	if decision.Verdict == policies.Allow {
-		s.remember(p.Command)
+		s.remember(p)
 	}
 	return current, decision
 }
@@ -318,24 +361,31 @@ func (s *Session) entry(u Understood, st *state, d policies.Decision, a Args, de
 // remember keeps the kinds of command this session has run, so that a release
 // under which one of them is denied ends the session: a cursor, a prepared
 // statement or a temporary table may still carry what it read. The caller holds the gate.
-func (s *Session) remember(c policies.Command) {
-	key := effectsKey(c)
-	if _, known := s.used[key]; known {
+func (s *Session) remember(p *Plan) {
+	if _, known := s.used[p.effects]; known {
 		return
 	}
 	if len(s.used) >= usedLimit {
 		s.overflow = true
 		return
 	}
-	s.used[key] = c
+	s.used[p.effects] = p.Command
 }
 
+// effectsKey names the effects of a command: equal keys mean equal effects. Each
+// text comes with its length, because names hold any character.
 func effectsKey(c policies.Command) string {
-	var b strings.Builder
+	var b []byte
+	add := func(s string) { b = append(binary.AppendUvarint(b, uint64(len(s))), s...) }
 	for _, e := range c.Effects {
-		fmt.Fprintf(&b, "%s\x00%s\x00%s\n", e.Verb, e.Object, strings.Join(e.Columns, "\x00"))
+		add(e.Verb)
+		add(e.Object)
+		b = binary.AppendUvarint(b, uint64(len(e.Columns)))
+		for _, column := range e.Columns {
+			add(column)
+		}
 	}
-	return b.String()
+	return string(b)
 }
 
 // reconsider decides a live session anew under a release that has just become
@@ -390,8 +440,8 @@ func (s *Session) redecide(next *state, gr *grant) *Cut {
 	if s.overflow && gr.review.SHA256 != s.grant.Load().review.SHA256 {
 		return &Cut{"review_changed", "review " + gr.review.Name + " has changed, and this session ran too many kinds of statement to check each again; connect again"}
 	}
-	for _, c := range s.used {
-		if d := s.decide(next, gr, c); d.Verdict != policies.Allow {
+	for effects, c := range s.used {
+		if d := s.decide(next, gr, c, effects); d.Verdict != policies.Allow {
 			return &Cut{"review_changed", "the current release no longer allows what this session did: " + d.Reason}
 		}
 	}

@@ -472,6 +472,67 @@ func TestTimeDependentRulesAreNotCached(t *testing.T) {
 	wantDenied(t, err, "policies/hours.rego", "after hours")
 }
 
+// A denial that the time made ends with it.
+func TestTimeDependentDenialIsNotCached(t *testing.T) {
+	w := newWorld(t)
+	w.repo.Policy("hours", "package access\n\nimport rego.v1\n\ndeny contains \"before noon\" if time.clock(time.parse_rfc3339_ns(input.now))[0] < 14\n")
+	w.swap()
+	s := w.login()
+	_, err := s.Plan(gatewayd.Statement{Text: "x"}, effects("select", "app.orders"))
+	wantDenied(t, err, "policies/hours.rego", "before noon")
+	w.advance(3 * time.Hour)
+	if _, err := s.Plan(gatewayd.Statement{Text: "x"}, effects("select", "app.orders")); err != nil {
+		t.Error(err)
+	}
+}
+
+// Commands with the same effects share a decision, unless a rule reads their text.
+func TestRulesThatReadTheTextAreAskedForEachText(t *testing.T) {
+	for policy, denied := range map[string]bool{
+		`deny contains "no secrets" if contains(input.command.statement, "secret")`:                         true,
+		`deny contains "no secrets" if { c := input.command; contains(c.statement, "secret") }`:             true,
+		`deny contains "no secrets" if { some _, v in input.command; is_string(v); contains(v, "secret") }`: true,
+		`deny contains "no deletes" if { some e in input.command.effects; e.verb == "delete" }`:             false,
+	} {
+		w := newWorld(t)
+		w.repo.Policy("text", "package access\n\nimport rego.v1\n\n"+policy+"\n")
+		w.swap()
+		s := w.login()
+		if _, err := s.Plan(gatewayd.Statement{Text: "select 'public'"}, effects("select", "app.orders")); err != nil {
+			t.Fatalf("%s: %v", policy, err)
+		}
+		_, err := s.Plan(gatewayd.Statement{Text: "select 'secret'"}, effects("select", "app.orders"))
+		if denied {
+			wantDenied(t, err, "policies/text.rego", "no secrets")
+		} else if err != nil {
+			t.Errorf("%s: %v", policy, err)
+		}
+	}
+}
+
+// A column whose name looks like the list of effects of another command gets no decision of that one.
+func TestHostileNamesShareNoDecision(t *testing.T) {
+	w := newWorld(t)
+	w.repo.Review(nightly, 2, "agent:etl", "  allow: [{verbs: [select], on: [app.orders], columns: [a, b]}]\n")
+	w.swap()
+	s := w.login()
+	plan := func(text string, list ...policies.Effect) error {
+		_, err := s.Plan(gatewayd.Statement{Text: text}, func(text string) gatewayd.Understood {
+			return gatewayd.Understood{Command: policies.Command{Protocol: "postgres", Statement: text, Effects: list}}
+		})
+		return err
+	}
+	read := func(columns ...string) policies.Effect {
+		return policies.Effect{Verb: "select", Object: "app.orders", Columns: columns}
+	}
+	if err := plan("1", read("a"), read("b")); err != nil {
+		t.Fatal(err)
+	}
+	wantDenied(t, plan("2", read("a\nselect", "app.orders", "b")), "default")
+	wantDenied(t, plan("3", read("a", "select", "app.orders", "b")), "default")
+	wantDenied(t, plan("4", read("a"), read()), "default")
+}
+
 func TestRowLimitCuts(t *testing.T) {
 	w := newWorld(t)
 	w.swap()

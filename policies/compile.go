@@ -35,6 +35,7 @@ type Policy struct {
 	store         storage.Store     // empty: all that Rego sees is its input
 	owner         map[string]string // the owner's files without tests
 	timeDependent bool
+	readsText     bool
 	autoApproves  bool
 	timeout       time.Duration
 	evaluations   chan struct{} // a slot for each evaluation, also for one that was given up
@@ -64,7 +65,8 @@ func Compile(ctx context.Context, sources map[string][]byte) (p *Policy, err err
 		compiler:      compiler,
 		store:         inmem.New(),
 		owner:         map[string]string{},
-		timeDependent: readsTime(compiler.Modules, rules),
+		timeDependent: readsInput(compiler.Modules, rules, "now"),
+		readsText:     readsInput(compiler.Modules, rules, "command", "statement"),
 		autoApproves:  approvesItself(rules),
 		timeout:       DecisionTimeout,
 		evaluations:   make(chan struct{}, 8*runtime.GOMAXPROCS(0)),
@@ -86,6 +88,10 @@ func (p *Policy) WithTimeout(d time.Duration) *Policy {
 // TimeDependent reports whether an owner's rule reads input.now, or input as a
 // whole. The verdict may then change by itself, so it must not be cached.
 func (p *Policy) TimeDependent() bool { return p.timeDependent }
+
+// ReadsStatement reports whether an owner's rule may read a command's text. If
+// none does, commands of one principal and review with the same effects are decided alike.
+func (p *Policy) ReadsStatement() bool { return p.readsText }
 
 // compileModules compiles the library and the owner's modules, strictly.
 func compileModules(owner map[string]*ast.Module, allowed *ast.Capabilities) (*ast.Compiler, error) {
@@ -118,7 +124,7 @@ func parseOwner(sources map[string][]byte) (map[string]*ast.Module, reviews.Prob
 
 func parseFile(file string, source []byte) (*ast.Module, reviews.Problems) {
 	if !strings.HasPrefix(file, "policies/") || !strings.HasSuffix(file, ".rego") {
-		return nil, problem(file, nil, "policies are files policies/<name>.rego", "")
+		return nil, problem(file, nil, "policies are files policies/<name>.rego", "move it there, or take it out")
 	}
 	if len(source) > MaxSource {
 		return nil, problem(file, nil, fmt.Sprintf("the file is larger than %d bytes", MaxSource), "split it")
@@ -192,25 +198,31 @@ func checkReads(file string, m *ast.Module) reviews.Problems {
 	return problems
 }
 
-// readsTime looks at compiled modules, in which imports and aliases are resolved.
-func readsTime(compiled, owner map[string]*ast.Module) bool {
+// readsInput reports whether the owner's rules may read input at a path. It looks
+// at compiled modules, in which imports and aliases are resolved.
+func readsInput(compiled, owner map[string]*ast.Module, path ...string) bool {
 	reads := false
 	for file := range owner {
 		ast.WalkTerms(compiled[file], func(t *ast.Term) bool {
 			ref, ok := t.Value.(ast.Ref)
-			if !ok || !ref[0].Equal(ast.InputRootDocument) {
-				return reads
-			}
-			if len(ref) == 1 {
-				reads = true
-				return true
-			}
-			key, constant := ref[1].Value.(ast.String)
-			reads = reads || !constant || key == "now"
+			reads = reads || ok && ref[0].Equal(ast.InputRootDocument) && meets(ref[1:], path)
 			return reads
 		})
 	}
 	return reads
+}
+
+// meets reports whether a reference may lead to, through or out of a path.
+func meets(ref ast.Ref, path []string) bool {
+	for i, want := range path {
+		if i == len(ref) {
+			return true // all below
+		}
+		if key, constant := ref[i].Value.(ast.String); constant && string(key) != want {
+			return false
+		}
+	}
+	return true
 }
 
 func problem(file string, loc *ast.Location, message, fix string) reviews.Problems {
@@ -221,11 +233,14 @@ func problem(file string, loc *ast.Location, message, fix string) reviews.Proble
 	return reviews.Problems{{Position: position, Message: message, Fix: fix}}
 }
 
+// fixRego is the next step where OPA says only what is wrong.
+const fixRego = "correct the rule here, then run sallyport test"
+
 // problemsOf turns what OPA's parser and compiler report into problems.
 func problemsOf(file string, err error) reviews.Problems {
 	var list ast.Errors
 	if !errors.As(err, &list) {
-		return problem(file, nil, err.Error(), "")
+		return problem(file, nil, err.Error(), fixRego)
 	}
 	var problems reviews.Problems
 	for _, e := range list {
@@ -233,9 +248,10 @@ func problemsOf(file string, err error) reviews.Problems {
 		if e.Location != nil && e.Location.File != "" {
 			at = e.Location.File
 		}
-		fix := ""
+		fix := fixRego
 		if name, ok := strings.CutPrefix(message, "undefined function "); ok {
-			fix = fmt.Sprintf("%s does not exist or is not available to policies", name)
+			message = name + " does not exist or is not available to policies"
+			fix = "leave it out: policies see only their input, which has the time, the review and the connection"
 		}
 		problems = append(problems, problem(at, e.Location, message, fix)...)
 	}

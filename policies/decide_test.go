@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
 )
 
 func testInput(effects ...Effect) Input {
@@ -170,5 +172,45 @@ func TestTimeDependent(t *testing.T) {
 		if p.TimeDependent() != want {
 			t.Errorf("TimeDependent of %s = %v", source, !want)
 		}
+	}
+}
+
+func TestReadsStatement(t *testing.T) {
+	for source, want := range map[string]bool{
+		`deny contains "x" if input.command.statement == "x"`:                                                  true,
+		`deny contains "x" if input.command["statement"] == "x"`:                                               true,
+		`deny contains "x" if contains(lower(input.command.statement), "drop")`:                                true,
+		`deny contains "x" if { c := input.command; c.statement == "x" }`:                                      true,
+		`deny contains "x" if { some k in ["statement"]; input.command[k] == "x" }`:                            true,
+		`deny contains "x" if { some k, v in input.command; v == "x" }`:                                        true,
+		`deny contains "x" if { some k in ["command"]; input[k].statement == "x" }`:                            true,
+		`deny contains "x" if f(input)` + "\n\nf(i) if i.command.statement != \"\"":                            true,
+		`deny contains "x" if object.get(input, ["command", "statement"], "") == "x"`:                          true,
+		`deny contains "x" if json.marshal(input.command) == "x"`:                                              true,
+		`deny contains "x" if data.access.text == "x"` + "\n\ntext := input.command.statement":                 true,
+		`deny contains "x" if not p with input.command.statement as "y"` + "\n\np if input.principal == \"a\"": true,
+		`deny contains "x" if { some e in input.command.effects; e.verb == "delete" }`:                         false,
+		`deny contains "x" if input.principal == "statement"`:                                                  false,
+	} {
+		p, err := Compile(t.Context(), map[string][]byte{"policies/a.rego": []byte("package access\n\n" + source + "\n")})
+		if err != nil {
+			t.Errorf("%s: %v", source, err)
+			continue
+		}
+		if p.ReadsStatement() != want {
+			t.Errorf("ReadsStatement of %s = %v", source, !want)
+		}
+	}
+}
+
+// ReadsStatement looks at owners' rules: the library itself must not read the text.
+func TestLibraryReadsNoStatement(t *testing.T) {
+	for file, module := range libraryModules() {
+		ast.WalkTerms(module, func(term *ast.Term) bool {
+			if term.Equal(statementKey) {
+				t.Errorf("%s names statement", file)
+			}
+			return false
+		})
 	}
 }

@@ -10,9 +10,13 @@ import (
 
 // Pending is a document that still lacks approvals.
 type Pending struct {
-	Path  string `json:"path"`
-	Kind  Kind   `json:"kind"`
-	Needs []Need `json:"needs"` // what is not met yet
+	Path   string `json:"path"`
+	Kind   Kind   `json:"kind"`
+	SHA256 string `json:"sha256"` // of the document
+	Needs  []Need `json:"needs"`  // what is not met yet
+	// Awaiting says that only approvals of its pull request may be missing, which
+	// sync has not attested yet.
+	Awaiting bool `json:"awaiting,omitempty"`
 	// Ignored says which signatures are there and why they do not count.
 	Ignored []string `json:"ignored,omitempty"`
 }
@@ -64,9 +68,10 @@ type voices struct {
 	auto                  string // the automatic approval, "" for none
 }
 
-// errAwaiting closes a document that only lacks approvals of its pull request,
-// which sync has not attested yet. It is in Tree.Pending and no problem.
-var errAwaiting = errors.New("it awaits the attestation of its pull request")
+// errAwaiting closes a document that only lacks what its pull request can still
+// bring: approvals that sync has not attested yet, or that are not given yet, or by
+// accounts that the trust root does not know yet. It is in Tree.Pending and no problem.
+var errAwaiting = errors.New("it awaits approvals of its pull request")
 
 // approve verifies the signatures of a document, fills in Source.Approvals, and
 // returns a Problems when rules are not met and approvals are required.
@@ -80,6 +85,9 @@ func (l *loader) approve(s subject) error {
 	rules, err := l.rulesFor(s)
 	if err != nil {
 		return err
+	}
+	if len(rules) == 0 {
+		return nil // a catalog that no rule is for
 	}
 	heard, ignored := l.hear(&s, rules)
 	var needs []Need
@@ -100,9 +108,8 @@ func (l *loader) approve(s subject) error {
 	if len(needs) == 0 {
 		return nil
 	}
-	awaiting = awaiting && !l.isAttested(s.source.SHA256)
 	if awaiting || l.opt.Approvals == ReportApprovals {
-		l.tree.Pending = append(l.tree.Pending, Pending{Path: s.source.Path, Kind: s.kind, Needs: needs, Ignored: texts(ignored)})
+		l.tree.Pending = append(l.tree.Pending, Pending{Path: s.source.Path, Kind: s.kind, SHA256: s.source.SHA256, Needs: needs, Awaiting: awaiting, Ignored: texts(ignored)})
 	}
 	switch {
 	case l.opt.Approvals == ReportApprovals:
@@ -131,6 +138,7 @@ func (l *loader) hear(s *subject, rules []rule) (voices, Problems) {
 			s.source.Attestation = statement.file
 			var contributors map[string]bool
 			heard.people, heard.bots, contributors = l.accounts(statement)
+			attestation = l.strangers(statement, s.source.SHA256)
 			s.excluded = maps.Clone(s.excluded)
 			if s.excluded == nil {
 				s.excluded = make(map[string]string)
@@ -143,6 +151,9 @@ func (l *loader) hear(s *subject, rules []rule) (voices, Problems) {
 	var ignored Problems
 	heard.signers, ignored = l.signers(*s)
 	if auto && s.kind == KindReview && l.opt.AutoApprove != nil {
+		if l.judging != nil {
+			l.judging.good = false // the answer stands on the parent release, which is no part of the foundation
+		}
 		heard.auto = l.opt.AutoApprove(s.review, l.tree.Connections[s.connection])
 	}
 	return heard, append(attestation, ignored...)
@@ -178,7 +189,8 @@ func texts(ps Problems) []string {
 	return list
 }
 
-// rulesFor are the rules that a document has to meet, at least one.
+// rulesFor are the rules that a document has to meet: at least one, except that
+// a catalog may have none.
 func (l *loader) rulesFor(s subject) ([]rule, error) {
 	switch s.kind {
 	case KindRoot, KindConfig, KindRewind, KindExtension:
@@ -192,7 +204,7 @@ func (l *loader) rulesFor(s subject) ([]rule, error) {
 		}
 	}
 	var rules []rule
-	unmask := s.review == nil || len(s.review.Spec.Unmask) == 0
+	unmask := s.review == nil || !s.review.Unmasks()
 	for i, r := range l.tree.Config.Spec.Approvals {
 		if r.Match.matches(s) {
 			rules = append(rules, rule{fmt.Sprintf("approvals[%d]", i), r.Threshold, r.Groups, r.OneOf, r.Mode == "forge", r.Bots, r.Auto})
@@ -200,11 +212,15 @@ func (l *loader) rulesFor(s subject) ([]rule, error) {
 		}
 	}
 	switch {
-	case len(rules) == 0:
+	case len(rules) == 0 && s.kind != KindCatalog:
 		return nil, Problems{problemf(s.source.Path, "add a rule for it to spec.approvals of "+ConfigPath, "no approval rule matches this %s, so nobody can approve it", s.kind)}
 	case !unmask:
-		at := Position{File: s.source.Path, Line: s.source.Lines["unmask"]}
-		return nil, Problems{{Position: at, Message: "no approval rule is for reviews that unmask a column, so nobody can approve this", Fix: "add a rule with match: {unmask: true} to spec.approvals of " + ConfigPath + ", or delete unmask"}}
+		what, line := "unmask", s.source.Lines["unmask"]
+		if len(s.review.Spec.Unmask) == 0 {
+			what, line = "lookup", s.source.Lines["mask"]
+		}
+		at := Position{File: s.source.Path, Line: line}
+		return nil, Problems{{Position: at, Message: "no approval rule is for reviews that unmask a column or let rows be looked up by one, so nobody can approve this", Fix: "add a rule with match: {unmask: true} to spec.approvals of " + ConfigPath + ", or delete " + what}}
 	}
 	return rules, nil
 }
@@ -222,12 +238,12 @@ func (m ApprovalMatch) matches(s subject) bool {
 		return name != "" && slices.ContainsFunc(patterns, func(pattern string) bool { return matches(pattern, name) })
 	}
 	switch {
-	case len(m.Kinds) > 0 && !slices.Contains(m.Kinds, s.kind),
+	case (len(m.Kinds) > 0 || s.kind == KindCatalog) && !slices.Contains(m.Kinds, s.kind), // a rule for everything is not about catalogs
 		len(m.Connections) > 0 && !isOneOf(m.Connections, s.connection),
 		len(m.Paths) > 0 && !isOneOf(m.Paths, s.source.Path),
 		len(m.Risks) > 0 && !slices.ContainsFunc(s.risks, func(risk string) bool { return slices.Contains(m.Risks, risk) }),
 		len(m.Verbs) > 0 && (s.review == nil || !s.review.usesAny(m.Verbs)),
-		m.Unmask && (s.review == nil || len(s.review.Spec.Unmask) == 0):
+		m.Unmask && (s.review == nil || !s.review.Unmasks()):
 		return false
 	}
 	return true
@@ -264,7 +280,7 @@ func (l *loader) count(r rule, s subject, heard voices) (need Need, met bool) {
 			if slices.Contains(groups, member) { // the others are wanted, and do not make up the number
 				enough++
 			}
-		case l.tree.keys.vouches(member, l.opt.Now) == nil:
+		case l.tree.keys.signs(member, l.opt.Now) || r.forge && l.tree.keys.vouches(member, l.opt.Now) == nil:
 			need.Eligible = append(need.Eligible, member)
 		}
 	}
@@ -315,7 +331,7 @@ func shortSidecar(name string) string {
 // signer is the principal whose signature the sidecar holds. A file name is a
 // claim; the key in the signature decides.
 func (l *loader) signer(s subject, name string) (string, error) {
-	key, err := l.opt.Cache.verify(s.source.Signatures[name], NamespaceFor(s.kind), s.source.Bytes)
+	key, err := l.verify(s, name)
 	if err != nil {
 		return "", err
 	}
@@ -327,7 +343,7 @@ func (l *loader) signer(s subject, name string) (string, error) {
 	if name != fileName(owned.principal)+"."+digest+".sig" {
 		return "", fmt.Errorf("it is by %s, and the file name says otherwise", owned.principal)
 	}
-	if err := l.tree.keys.stands(owned, l.opt.seen(s.source.Signatures[name])); err != nil {
+	if err := l.tree.keys.stands(owned, l.seen(s.source.Signatures[name])); err != nil {
 		return "", err
 	}
 	if why := s.excluded[owned.principal]; why != "" {

@@ -96,6 +96,18 @@ func Attest(a ForgeApproval, subject []Content, key ssh.Signer) ([]byte, error) 
 	return append(b, '\n'), err
 }
 
+// Attested is what an attestation, first seen at that time, says of the document
+// with that path and sha256, judged under the trust root and config of the tree. The
+// error says why the attestation does not count.
+func (t *Tree) Attested(path, sha256 string, attestation []byte, seen time.Time) (*ForgeApproval, error) {
+	l := &loader{tree: t}
+	statement, err := l.statement(subject{source: &Source{Path: path, SHA256: sha256}}, attestation, seen)
+	if err != nil {
+		return nil, err
+	}
+	return statement.ForgeApproval, nil
+}
+
 // attested is the statement about a document, nil when there is none. An error
 // says why the one that is there does not count.
 func (l *loader) attested(s subject) (*sighted, error) {
@@ -103,7 +115,10 @@ func (l *loader) attested(s subject) (*sighted, error) {
 	if b == nil || err != nil {
 		return nil, err
 	}
-	seen := l.opt.seen(b)
+	return l.statement(s, b, l.seen(b))
+}
+
+func (l *loader) statement(s subject, b []byte, seen time.Time) (*sighted, error) {
 	var signed attestation
 	if err := strictJSON(b, &signed); err != nil || signed.PayloadType != statementMediaType {
 		return nil, errors.New("it is not an attestation")
@@ -119,7 +134,10 @@ func (l *loader) attested(s subject) (*sighted, error) {
 	if err := strictJSON(signed.Payload, &st); err != nil || st.Type != statementType || st.PredicateType != forgeApprovalType {
 		return nil, errors.New("its statement is not about a pull request's approvals")
 	}
-	return &sighted{&st.Predicate, seen, b}, l.about(&st, s)
+	if err := l.about(&st, s); err != nil {
+		return nil, err
+	}
+	return &sighted{&st.Predicate, seen, b}, nil
 }
 
 // sighted is an approval with the time at which sync first saw its attestation.
@@ -177,6 +195,18 @@ func (l *loader) accounts(p *sighted) (people, bots, contributors map[string]boo
 		}
 	}
 	return people, bots, contributors
+}
+
+// strangers are the accounts that approved and belong to nobody in the trust root.
+func (l *loader) strangers(p *sighted, sha256 string) Problems {
+	var unknown Problems
+	for _, a := range p.Approvals {
+		if id := account(p.Forge, a.ID); l.tree.keys.accounts[id] == "" {
+			unknown = append(unknown, problemf(AttestationPath(sha256), fmt.Sprintf("if it is one of yours, add forge: {%s: %d} to that principal in %s", printable(p.Forge), a.ID, RootPath),
+				"account %s approved and belongs to nobody in %s", printable(id), RootPath))
+		}
+	}
+	return unknown
 }
 
 // strictJSON decodes the one spelling that encoding v again gives, so that no key

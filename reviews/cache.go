@@ -5,34 +5,42 @@ import (
 	"encoding/binary"
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/crypto/ssh"
 )
 
 // Cache remembers parsed reviews and verified signatures from one Load to the
 // next, by all the bytes that decide the result, so that loading again costs only what
-// changed. It holds facts about bytes and nothing about trust: whose key it
-// is, and whether that key may approve, is judged at every Load. A nil *Cache
-// remembers nothing. It serves one Load at a time.
+// changed. Of single documents it holds facts about bytes and nothing about trust: whose
+// key it is, and whether that key may approve, is judged again. Only where nothing at all
+// changed that a whole folder of reviews was judged by does that judgement stand, see
+// folder. A nil *Cache remembers nothing. It serves one Load at a time.
 type Cache struct {
-	mu  sync.Mutex
-	old map[[sha256.Size]byte]any // from the last Load
-	now map[[sha256.Size]byte]any // used in this one
+	mu      sync.Mutex
+	old     map[[sha256.Size]byte]any // from the last Load
+	now     map[[sha256.Size]byte]any // used in this one
+	folders map[string]*folder        // reviews/<connection>, of the last Load
+	keys    map[string]ssh.PublicKey  // one for all the signatures that it made
+
+	disk     disk // not guarded: it changes between Loads only
+	recalled atomic.Int64
 }
 
 // NewCache is an empty cache.
 func NewCache() *Cache {
-	return &Cache{old: make(map[[sha256.Size]byte]any), now: make(map[[sha256.Size]byte]any)}
+	return &Cache{old: make(map[[sha256.Size]byte]any), now: make(map[[sha256.Size]byte]any), keys: make(map[string]ssh.PublicKey)}
 }
 
 // turn ends a Load: what it did not use is forgotten.
-func (c *Cache) turn() {
-	if c == nil {
-		return
-	}
+func (c *Cache) turn(folders map[string]*folder) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.old, c.now = c.now, make(map[[sha256.Size]byte]any)
+	if folders != nil {
+		c.folders = folders
+		c.disk.facts = nil // each review was asked about
+	}
 }
 
 func (c *Cache) get(id [sha256.Size]byte) (any, bool) {
@@ -67,8 +75,8 @@ func digestOf(parts ...[]byte) [sha256.Size]byte {
 	return id
 }
 
-// Review is ParseReview. Only good reviews are remembered, at least until the end
-// of the next Load; each call returns its own copy of the parts that Load fills in.
+// Review is ParseReview. A good review is remembered until the end of the next
+// Load; each call returns its own copy of the parts that Load fills in.
 func (c *Cache) Review(path string, b []byte) (*Review, error) {
 	if c == nil {
 		return ParseReview(path, b)
@@ -86,9 +94,28 @@ func (c *Cache) Review(path string, b []byte) (*Review, error) {
 	return r, err
 }
 
+// take is Review for who remembers the result: here it is forgotten.
+func (c *Cache) take(path string, b []byte) (*Review, error) {
+	id := digestOf([]byte("review"), []byte(path), b)
+	c.mu.Lock()
+	v, ok := c.now[id]
+	if !ok {
+		v, ok = c.old[id]
+	}
+	delete(c.now, id)
+	delete(c.old, id)
+	c.mu.Unlock()
+	if ok {
+		return v.(*Review), nil
+	}
+	return ParseReview(path, b)
+}
+
+// verified is what a signature turned out to be.
 type verified struct {
-	key ssh.PublicKey
-	err error
+	name string // of its file, for a review's
+	key  ssh.PublicKey
+	err  error
 }
 
 // verify is Verify.
@@ -104,16 +131,30 @@ func (c *Cache) verify(armored []byte, namespace string, message []byte) (ssh.Pu
 	if err != nil && !errors.Is(err, ErrBadSignature) && !errors.Is(err, ErrWrongNamespace) {
 		return key, err // cheap to find out again
 	}
-	c.put(id, verified{key, err})
+	c.put(id, verified{key: key, err: err})
 	return key, err
 }
 
-// warm verifies a document's signatures ahead of time, on whatever core is free.
-func (c *Cache) warm(namespace string, message []byte, sigs map[string][]byte) {
-	if c == nil {
-		return
+// signers verifies a review's signatures.
+func (c *Cache) signers(b []byte, sigs map[string][]byte) []verified {
+	all := make([]verified, 0, len(sigs))
+	for name, sig := range sigs {
+		key, err := Verify(sig, NamespaceReview, b)
+		if err == nil {
+			key = c.shared(key)
+		}
+		all = append(all, verified{name, key, err})
 	}
-	for _, sig := range sigs {
-		_, _ = c.verify(sig, namespace, message)
+	return all
+}
+
+func (c *Cache) shared(key ssh.PublicKey) ssh.PublicKey {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	bytes := string(key.Marshal())
+	if known, ok := c.keys[bytes]; ok {
+		return known
 	}
+	c.keys[bytes] = key
+	return key
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -80,5 +81,114 @@ func TestCacheNeverShows(t *testing.T) {
 				t.Errorf("%s: granted %v, want %v: %v", step.name, open, step.open, got.Problems)
 			}
 		}
+	}
+}
+
+// What one Load judged stands for the next one only while nothing changed that
+// the judgement stands on. Every change here closes the review, and a Load that knows
+// the judgement before has to find that as well.
+func TestJudgementStandsOnlyWhileNothingChanged(t *testing.T) {
+	const name = "orders-db/etl"
+	path := reviews.PathOf(reviews.KindReview, name)
+	revoke := func(a *access, who string) {
+		a.root("  revoked: [{fingerprint: \"" + ssh.FingerprintSHA256(a.keys[who].PublicKey()) + "\", reason: lost}]\n")
+	}
+	type options = reviews.LoadOptions
+	const everybody = "    - {match: {}, mode: signature, threshold: 1, groups: [dba]}\n"
+	resign := func(a *access, who ...string) {
+		for _, p := range []string{"connections/orders-db.yaml", "principals/agent_etl.yaml", "policies/freeze.rego"} {
+			a.sign(p, who...)
+		}
+	}
+	attested := func(a *access) { a.forge(forgeRule); a.attest(a.approved(), "attester") }
+	automatic := func(a *access) {
+		a.forge("    - {match: {kinds: [AccessReview]}, mode: signature, auto: true, threshold: 1, groups: [dba]}\n")
+		a.sign(path)
+	}
+	attestation := func(a *access) string { return reviews.AttestationPath(digestOf(a.read(path))) }
+	attacks := map[string]struct {
+		before func(*access)
+		attack func(*access, *options)
+	}{
+		"key revoked": {func(a *access) { a.sign(path, "user:carol") }, func(a *access, _ *options) { revoke(a, "user:carol") }},
+		"first seen before its key was valid": {func(a *access) {
+			a.sign(path, "user:carol")
+			a.replace(reviews.RootPath, a.key("user:carol")+`"`, a.key("user:carol")+`", notBefore: "2026-01-01T00:00:00Z"`)
+			a.sign(reviews.RootPath, "user:alice", "user:bob")
+		}, func(_ *access, o *options) { o.Seen = func(string) time.Time { return noon.AddDate(-20, 0, 0) } }},
+		"stricter rule": {func(a *access) { a.forge(everybody); a.sign(path, "user:bob") }, func(a *access, _ *options) {
+			a.forge(strings.Replace(everybody, "threshold: 1", "threshold: 2", 1))
+			resign(a, "user:bob", "user:carol")
+			a.sign(path, "user:bob")
+		}},
+		"shorter lifetime": {nil, func(a *access, _ *options) { a.config("  maxReviewLifetime: 24h\n") }},
+		"tombstone": {nil, func(a *access, _ *options) {
+			a.root("  tombstones: [{sha256: " + digestOf(a.read(path)) + ", reason: incident}]\n")
+		}},
+		"subject gone":         {nil, func(a *access, _ *options) { delete(a.files, "principals/agent_etl.yaml") }},
+		"subject not approved": {nil, func(a *access, _ *options) { a.sign("principals/agent_etl.yaml", "user:dan") }},
+		"signer now owns it": {nil, func(a *access, _ *options) {
+			a.sign(a.principal("agent:etl", "user:bob", "agent:etl"), "user:carol")
+		}},
+		"connection gone": {nil, func(a *access, _ *options) { delete(a.files, "connections/orders-db.yaml") }},
+		"connection masks it itself": {func(a *access) { a.review(name, "  mask: [{column: app.orders.note, with: redact}]\n") }, func(a *access, _ *options) {
+			a.replace("connections/orders-db.yaml", "mask: [", "mask: [{column: app.orders.note, with: redact}, ")
+			a.sign("connections/orders-db.yaml", "user:bob")
+		}},
+		"higher risk before": {func(a *access) {
+			a.forge(everybody + "    - {match: {kinds: [AccessReview], risks: [high]}, mode: signature, threshold: 2, groups: [dba]}\n")
+			a.sign(path, "user:bob")
+		}, func(_ *access, o *options) { o.RiskBefore = func(string) string { return "high" } }},
+		"nobody approves by itself": {automatic, func(_ *access, o *options) { o.AutoApprove = nil }},
+		"other policies": {automatic, func(a *access, o *options) {
+			a.policy("freeze.rego", "package access\n# other\n")
+			o.AutoApprove = func(*reviews.Review, *reviews.Connection) string { return "" }
+		}},
+		"the parent's policies": {automatic, func(_ *access, o *options) {
+			o.AutoApprove = func(*reviews.Review, *reviews.Connection) string { return "" }
+		}},
+		"attestation gone":    {attested, func(a *access, _ *options) { delete(a.files, attestation(a)) }},
+		"attestation of less": {attested, func(a *access, _ *options) { s := a.approved(); s.Approvals = nil; a.attest(s, "attester") }},
+		"signer contributed": {func(a *access) { a.forge(forgeRule); a.sign(path, "user:bob") }, func(a *access, _ *options) {
+			s := a.approved()
+			s.Contributors = []int64{2}
+			a.attest(s, "attester")
+		}},
+		"other bytes":           {nil, func(a *access, _ *options) { a.replace(path, "nightly", "daily") }},
+		"another's signature":   {nil, func(a *access, _ *options) { a.sign(path, "user:dan") }},
+		"no signature":          {nil, func(a *access, _ *options) { a.sign(path) }},
+		"executable":            {nil, func(a *access, _ *options) { a.files[path].Mode = 0o755 }},
+		"a name but for case":   {nil, func(a *access, _ *options) { a.write("reviews/orders-db/ETL.yaml", a.read(path)) }},
+		"a folder but for case": {nil, func(a *access, _ *options) { a.write("reviews/Orders-db/x.yaml", "") }},
+	}
+	// The parent release answers for these, and is no part of what a judgement can be told by.
+	anew := map[string]bool{"nobody approves by itself": true, "other policies": true, "the parent's policies": true}
+	for what, tt := range attacks {
+		t.Run(what, func(t *testing.T) {
+			a, cache := newAccess(t), reviews.NewCache()
+			if tt.before != nil {
+				tt.before(a)
+			}
+			o := options{Now: noon, Seen: func(string) time.Time { return noon.AddDate(0, 0, -7) }, AutoApprove: func(*reviews.Review, *reviews.Connection) string { return "small" }}
+			load := func(c *reviews.Cache) *reviews.Tree {
+				with := o
+				with.Cache = c
+				tree, err := reviews.Load(identified{a.files}, with)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return tree
+			}
+			first, second := load(cache), load(cache)
+			if r := second.Reviews[name]; r == nil || r != first.Reviews[name] && !anew[what] {
+				t.Fatalf("the judgement did not stand though nothing changed, or the review is closed: %v %v", second.Problems, second.Pending)
+			}
+			tt.attack(a, &o)
+			got, want := load(cache), load(nil)
+			if got.Reviews[name] != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("with a cache granted %v, problems %v, pending %v; without problems %v, pending %v",
+					got.Reviews[name] != nil, got.Problems, got.Pending, want.Problems, want.Pending)
+			}
+		})
 	}
 }

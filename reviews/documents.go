@@ -24,6 +24,7 @@ const (
 	KindPrincipal  Kind = "Principal"    // principals/<name, ":" as "_">.yaml
 	KindConnection Kind = "Connection"   // connections/<name>.yaml
 	KindReview     Kind = "AccessReview" // reviews/<connection>/<name>.yaml
+	KindCatalog    Kind = "Catalog"      // connections/<name>.catalog.json: raw JSON, signed like a document where a rule asks for it
 	KindPolicy     Kind = "Policy"       // policies/<name>.rego: raw Rego, signed like a document
 	KindRewind     Kind = "Rewind"       // rewind.yaml, when a branch was rewound
 	KindExtension  Kind = "Extension"    // extension.yaml, beside a release
@@ -68,6 +69,7 @@ type ConfigSpec struct {
 	// Forge is where this repository's pull requests are reviewed. Without it only signatures approve.
 	Forge Forge `yaml:"forge" json:"forge,omitzero"`
 	// Approvals are the approval rules. Every rule that matches a document applies; a document that none matches is refused.
+	// Catalogs are matched only by rules that name their kind, and need no approval where there is none.
 	// Config and trust root are not subject to them: they need the root threshold. A principal under a delegation of the
 	// trust root needs what that says instead.
 	Approvals []ApprovalRule `yaml:"approvals" json:"approvals"`
@@ -114,11 +116,11 @@ type ApprovalMatch struct {
 	Risks       []string `yaml:"risks" json:"risks,omitempty"`             // risk of that connection, now or before the change
 	Verbs       []string `yaml:"verbs" json:"verbs,omitempty"`             // that a review allows or holds
 	Paths       []string `yaml:"paths" json:"paths,omitempty"`             // glob with "*", which also stands for "/"
-	Unmask      bool     `yaml:"unmask" json:"unmask,omitempty"`           // reviews that unmask a column
+	Unmask      bool     `yaml:"unmask" json:"unmask,omitempty"`           // reviews that unmask a column, or let rows be looked up by one
 }
 
 type Freshness struct {
-	ValidFor Duration `yaml:"validFor" json:"validFor"` // default 24h
+	ValidFor Duration `yaml:"validFor" json:"validFor"` // default 24h, at most 720h
 }
 
 type Audit struct {
@@ -220,8 +222,11 @@ type Connection struct {
 	Metadata Metadata       `yaml:"metadata" json:"metadata"`
 	Spec     ConnectionSpec `yaml:"spec" json:"spec"`
 	Source   Source         `yaml:"-" json:"-"`
-	// Catalog is the raw connections/<name>.catalog.json beside it, nil when there is none.
+	// Catalog is the raw connections/<name>.catalog.json beside it, nil when there
+	// is none, or when it lacks the approvals that a rule for catalogs asks for.
 	Catalog []byte `yaml:"-" json:"-"`
+	// CatalogSource is that file with its approvals when a rule is for it, otherwise the zero value.
+	CatalogSource Source `yaml:"-" json:"-"`
 }
 
 type ConnectionSpec struct {
@@ -233,6 +238,9 @@ type ConnectionSpec struct {
 	Review     ConnectionReview `yaml:"review" json:"review"`
 	// Functions lists functions outside pg_catalog that statements may call, "schema.name".
 	Functions []string `yaml:"functions" json:"functions,omitempty"`
+	// HashFunction makes the hashes of masks the same in all sessions: a function "schema.name" of the
+	// database that holds their key, made by the SQL of sallyport harden. Without it each session has a key of its own.
+	HashFunction string `yaml:"hashFunction" json:"hashFunction,omitempty"`
 }
 
 type Target struct {
@@ -242,6 +250,9 @@ type Target struct {
 	User     string `yaml:"user" json:"user"`
 	TLS      string `yaml:"tls" json:"tls"` // "verify-full" (default) or "disable", which is refused off loopback
 	CA       string `yaml:"ca" json:"ca"`   // PEM file on the gateway; default: the system's roots
+	// Privileged lets masks be used although the role is a superuser, may replicate or reach the
+	// server's files, or owns what is masked, so that nothing but the gateway keeps it from the values.
+	Privileged bool `yaml:"privileged" json:"privileged,omitempty"`
 }
 
 type ConnectionReview struct {
@@ -251,7 +262,19 @@ type ConnectionReview struct {
 // Mask hides one column. Column is schema.table.column.
 type Mask struct {
 	Column string `yaml:"column" json:"column"`
-	With   string `yaml:"with" json:"with"` // redact | null | email | first | last4
+	// With is redact, null, email, hash, first(N), last(N), day, week, month, quarter, year, bucket(N) or json(redact PATH …).
+	With string `yaml:"with" json:"with"`
+	// Lookup lets "where column = constant" find rows by the value that is not shown: whoever may,
+	// learns which of the values that they guess exist. In a review, approval rules with match.unmask have to allow it.
+	Lookup bool `yaml:"lookup" json:"lookup,omitempty"`
+}
+
+// How is the mask in words, without the column.
+func (m Mask) How() string {
+	if m.Lookup {
+		return m.With + ", and rows can be looked up by the value"
+	}
+	return m.With
 }
 
 // Review is one AccessReview: who may do what on which connection, until when, and why.
@@ -294,6 +317,7 @@ type Limits struct {
 	Rows      int64    `yaml:"rows" json:"rows,omitempty"`          // how many rows one session may receive
 	Bytes     int64    `yaml:"bytes" json:"bytes,omitempty"`        // how many bytes of rows one session may receive
 	Sessions  int64    `yaml:"sessions" json:"sessions,omitempty"`  // how many sessions may be open at once, on each gateway
+	Lookups   int64    `yaml:"lookups" json:"lookups,omitempty"`    // how many values of masked columns may be looked up in an hour, on each gateway; default 100
 }
 
 type Validity struct {

@@ -1,6 +1,7 @@
 package reviews
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -38,8 +39,8 @@ func (l *loader) top() {
 	}
 }
 
-// files are the paths of the well-placed documents of a kind, sorted. What else
-// stands in the folder is reported.
+// files are the paths of the well-placed documents of a kind, sorted, and of the
+// folders that reviews are in. What else stands in the folder is reported.
 func (l *loader) files(folder string, kind Kind) []string {
 	entries := l.entries(folder)
 	names := make(map[string]bool, len(entries))
@@ -53,13 +54,13 @@ func (l *loader) files(folder string, kind Kind) []string {
 		case e.IsDir() && strings.HasSuffix(e.Name(), sidecarSuffix):
 			l.orphan(at, names)
 		case e.IsDir() && kind == KindReview && !strings.Contains(folder, "/"):
-			found = append(found, l.files(at, kind)...)
+			found = append(found, at)
 		case KindOf(at) == kind:
 			found = append(found, at)
 		case strings.HasSuffix(at, catalogSuffix) && kind == KindConnection:
 			l.orphanCatalog(at, names)
 		default:
-			l.tree.Problems = append(l.tree.Problems, problemf(at, misplaced(kind), "this is not where or how a %s is stored", kind))
+			l.tree.Problems = append(l.tree.Problems, problemf(at, misplaced(kind), "no %s is stored here or by such a name", kind))
 		}
 	}
 	return found
@@ -81,7 +82,7 @@ func (l *loader) entries(folder string) []fs.DirEntry {
 	entries, err := fs.ReadDir(l.fsys, folder)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
-			l.tree.Problems = append(l.tree.Problems, problemf(folder, "", "it cannot be listed: %v", err))
+			l.tree.Problems = append(l.tree.Problems, problemf(folder, "make it a folder with files, or take it out", "it cannot be listed: %v", err))
 		}
 		return nil
 	}
@@ -155,10 +156,15 @@ func (l *loader) orphanCatalog(at string, siblings map[string]bool) {
 
 // read returns a document and its sidecars by file name.
 func (l *loader) read(at string) ([]byte, map[string][]byte, error) {
+	return l.readUpTo(at, MaxDocument)
+}
+
+// readUpTo is read for a document of another size, in bytes.
+func (l *loader) readUpTo(at string, most int64) ([]byte, map[string][]byte, error) {
 	if err := l.plainPath(at); err != nil {
 		return nil, nil, err
 	}
-	b, err := l.readFile(at, MaxDocument)
+	b, err := l.readFile(at, most)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -188,31 +194,6 @@ func (l *loader) read(at string) ([]byte, map[string][]byte, error) {
 // again what its Cache knows by these names. An error means that it has to.
 type Identified interface {
 	ID(name string) (string, error)
-}
-
-// contents are a document and its sidecars as they were read.
-type contents struct {
-	bytes      []byte
-	signatures map[string][]byte
-	notes      Problems
-}
-
-// reread is read for a document that was most likely read before.
-func (l *loader) reread(at string) ([]byte, map[string][]byte, error) {
-	id, ok := l.id(at)
-	if ok {
-		if v, known := l.opt.Cache.get(id); known {
-			c := v.(contents)
-			l.tree.Notes = append(l.tree.Notes, c.notes...)
-			return c.bytes, c.signatures, nil
-		}
-	}
-	before := len(l.tree.Notes)
-	b, sigs, err := l.read(at)
-	if ok && err == nil {
-		l.opt.Cache.put(id, contents{b, sigs, slices.Clone(l.tree.Notes[before:])})
-	}
-	return b, sigs, err
 }
 
 // id stands for the bytes of a document and of everything in its folder of signatures.
@@ -268,14 +249,6 @@ func (l *loader) plainPath(at string) error {
 	return nil
 }
 
-func (l *loader) catalog(connection string) ([]byte, error) {
-	at := CatalogPath(connection)
-	if _, err := fs.Stat(l.fsys, at); errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	return l.readFile(at, maxCatalog)
-}
-
 // readFile reads a file of bounded size. The error is a Problems.
 func (l *loader) readFile(at string, most int64) ([]byte, error) {
 	f, err := l.fsys.Open(at)
@@ -283,21 +256,22 @@ func (l *loader) readFile(at string, most int64) ([]byte, error) {
 		return nil, Problems{problemf(at, "run sallyport init in an empty repository, or restore it", "the file is missing")}
 	}
 	if err != nil {
-		return nil, Problems{problemf(at, "", "it cannot be opened: %v", err)}
+		return nil, Problems{problemf(at, "make it a plain file, or take it out", "it cannot be opened: %v", err)}
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err != nil {
-		return nil, Problems{problemf(at, "", "it cannot be read: %v", err)}
+		return nil, Problems{problemf(at, "write it anew, or take it out", "it cannot be read: %v", err)}
 	}
 	if int64(len(b)) > most {
 		return nil, Problems{problemf(at, "make it smaller", "%s", fmt.Sprintf("the file has more than %d bytes", most))}
 	}
-	return b, nil
+	return bytes.Clone(b), nil // documents are kept, and need no room to grow
 }
 
 // attestation is the file about a document's pull request, nil when there is none.
 func (l *loader) attestation(sha256 string) ([]byte, error) {
+	l.attestationAsked(sha256)
 	f, err := l.fsys.Open(AttestationPath(sha256))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -311,9 +285,4 @@ func (l *loader) attestation(sha256 string) ([]byte, error) {
 		err = fmt.Errorf("it is larger than %d bytes", maxAttestation)
 	}
 	return b, err
-}
-
-func (l *loader) isAttested(sha256 string) bool {
-	_, err := fs.Stat(l.fsys, AttestationPath(sha256))
-	return err == nil
 }

@@ -2,6 +2,7 @@ package reviews
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -12,6 +13,7 @@ type keyring struct {
 	revoked    map[string]revocation // principals
 	accounts   map[string]string     // "github/1234567" to its principal
 	principals map[string]bool
+	byOwner    map[string][]ownedKey // the values of owners
 }
 
 type ownedKey struct {
@@ -30,12 +32,14 @@ type revocation struct {
 func newKeyring(root *Root) keyring {
 	ring := keyring{
 		owners: make(map[string]ownedKey), keys: make(map[string]revocation), revoked: make(map[string]revocation),
-		accounts: make(map[string]string), principals: make(map[string]bool),
+		accounts: make(map[string]string), principals: make(map[string]bool), byOwner: make(map[string][]ownedKey),
 	}
 	for _, p := range root.Spec.Principals {
 		ring.principals[p.Name] = true
 		for _, k := range p.Keys {
-			ring.owners[k.digest()] = ownedKey{p.Name, k, k.Fingerprint()}
+			owned := ownedKey{p.Name, k, k.Fingerprint()}
+			ring.owners[k.digest()] = owned
+			ring.byOwner[p.Name] = append(ring.byOwner[p.Name], owned)
 		}
 		for forge, id := range p.Forge {
 			ring.accounts[account(forge, id)] = p.Name
@@ -77,6 +81,11 @@ func (r keyring) stands(k ownedKey, seen time.Time) error {
 		return fmt.Errorf("the key is revoked (%s)", printable(v.reason))
 	}
 	return k.key.Usable(seen)
+}
+
+// signs reports whether the principal has a key whose signature would count now.
+func (r keyring) signs(principal string, now time.Time) bool {
+	return slices.ContainsFunc(r.byOwner[principal], func(k ownedKey) bool { return r.stands(k, now) == nil })
 }
 
 // vouches is nil when approvals by the principal that were first seen at that time count.

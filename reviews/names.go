@@ -19,9 +19,13 @@ var (
 	identifier   = `[A-Za-z_][A-Za-z0-9_$]{0,62}`
 	relationForm = regexp.MustCompile(`^` + identifier + `\.(?:\*|` + identifier + `)$`)
 	objectForm   = regexp.MustCompile(`^` + identifier + `\.` + identifier + `$`)
+	maskForm     = regexp.MustCompile(MaskPattern)
 	columnForm   = regexp.MustCompile(`^` + identifier + `\.` + identifier + `\.` + identifier + `$`)
 	nameForm     = regexp.MustCompile(`^` + identifier + `$`)
 )
+
+// IsColumn reports whether documents can name a column so: schema.table.column in plain identifiers.
+func IsColumn(s string) bool { return columnForm.MatchString(s) }
 
 // IsPrincipal reports whether name is a well-formed principal such as "agent:etl".
 func IsPrincipal(name string) bool { return principalForm.MatchString(name) }
@@ -58,6 +62,8 @@ func PathOf(kind Kind, name string) string {
 		return principalsFolder + "/" + fileName(name) + ".yaml"
 	case KindConnection:
 		return connectionsFolder + "/" + name + ".yaml"
+	case KindCatalog:
+		return CatalogPath(name)
 	case KindReview:
 		return reviewsFolder + "/" + name + ".yaml"
 	case KindPolicy:
@@ -89,6 +95,9 @@ func KindOf(path string) Kind {
 		return KindExtension
 	case folder == policiesFolder && policyForm.MatchString(name):
 		return KindPolicy
+	}
+	if connection, is := strings.CutSuffix(name, catalogSuffix); is && folder == connectionsFolder && connectionForm.MatchString(connection) {
+		return KindCatalog
 	}
 	name, isYAML := strings.CutSuffix(name, ".yaml")
 	switch {

@@ -7,6 +7,7 @@ const (
 	NamespaceRoot        = "sallyport.root.v1"
 	NamespacePrincipal   = "sallyport.principal.v1"
 	NamespaceConnection  = "sallyport.connection.v1"
+	NamespaceCatalog     = "sallyport.catalog.v1"
 	NamespaceReview      = "sallyport.review.v1"
 	NamespacePolicy      = "sallyport.policy.v1"
 	NamespaceRewind      = "sallyport.rewind.v1"
@@ -30,6 +31,8 @@ func NamespaceFor(kind Kind) string {
 		return NamespacePrincipal
 	case KindConnection:
 		return NamespaceConnection
+	case KindCatalog:
+		return NamespaceCatalog
 	case KindReview:
 		return NamespaceReview
 	case KindPolicy:

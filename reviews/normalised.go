@@ -29,15 +29,21 @@ func (c *Connection) JSON() map[string]any {
 func (r *Review) Expired(now time.Time) bool { return !now.Before(r.Spec.Validity.Expires) }
 
 // Masks are those of a session under the review: the connection's without what
-// the review unmasks, then the review's own.
+// the review unmasks or says again with lookup, then the review's own.
 func (r *Review) Masks(c *Connection) []Mask {
 	var masks []Mask
 	for _, m := range c.Spec.Mask {
-		if !slices.Contains(r.Spec.Unmask, m.Column) {
+		if !slices.Contains(r.Spec.Unmask, m.Column) && !slices.ContainsFunc(r.Spec.Mask, func(own Mask) bool { return own.Lookup && own.Column == m.Column && own.With == m.With }) {
 			masks = append(masks, m)
 		}
 	}
 	return append(masks, r.Spec.Mask...)
+}
+
+// Unmasks reports whether the review shows a column that would be masked without it, or lets
+// rows be looked up by one.
+func (r *Review) Unmasks() bool {
+	return len(r.Spec.Unmask) > 0 || slices.ContainsFunc(r.Spec.Mask, func(m Mask) bool { return m.Lookup })
 }
 
 // Started reports whether the review's time has begun.

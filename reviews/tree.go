@@ -6,12 +6,9 @@ import (
 	"io/fs"
 	"maps"
 	"path"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/sallyport-dev/sallyport/reviews/strictyaml"
 )
@@ -73,7 +70,7 @@ type Tree struct {
 	// or by keys that may not approve, and files that belong to nothing.
 	Notes Problems
 	// Pending lists what still lacks approvals: all of it under ReportApprovals,
-	// otherwise what only waits for sync to attest its pull request.
+	// otherwise what only waits for approvals of its pull request.
 	Pending []Pending
 
 	now  time.Time
@@ -101,7 +98,7 @@ func Load(fsys fs.FS, opt LoadOptions) (*Tree, error) {
 		opt.Cache = NewCache()
 	}
 	l := &loader{fsys: fsys, opt: opt, tree: newTree(opt.Now)}
-	defer opt.Cache.turn()
+	defer func() { opt.Cache.turn(l.folders) }()
 	l.top()
 	if l.trust() {
 		l.principals()
@@ -186,6 +183,8 @@ type loader struct {
 	opt        LoadOptions
 	tree       *Tree
 	tombstones map[string]string // sha256 of a document to why it is closed
+	folders    map[string]*folder
+	judging    *folder // whose reviews are being judged
 	fatal      Problems
 }
 
@@ -382,8 +381,7 @@ func (l *loader) connections() {
 			l.problems(err)
 			continue
 		}
-		conn.Catalog, err = l.catalog(conn.Metadata.Name)
-		l.problems(err)
+		l.problems(l.catalog(conn))
 		l.tree.Connections[conn.Metadata.Name] = conn
 	}
 }
@@ -445,53 +443,6 @@ func (l *loader) policies() {
 // repository and path.
 func PolicyHeader(repo, path string) string { return "# sallyport: " + repo + " " + path }
 
-// loaded is one review on its way into the tree.
-type loaded struct {
-	review *Review
-	err    error
-}
-
-// reviews loads reviews/, the only part that grows large, on all cores.
-func (l *loader) reviews() {
-	files := l.files(reviewsFolder, KindReview)
-	results := make([]loaded, len(files))
-	var group errgroup.Group
-	group.SetLimit(runtime.GOMAXPROCS(0))
-	sigs := make([]map[string][]byte, len(files))
-	for i, f := range files {
-		b, s, err := l.reread(f) // fs.FS implementations need not allow concurrent use
-		if err != nil {
-			results[i].err = err
-			continue
-		}
-		sigs[i] = s
-		group.Go(func() error {
-			results[i].review, results[i].err = l.opt.Cache.Review(f, b)
-			if results[i].err == nil {
-				l.opt.Cache.warm(NamespaceReview, b, s)
-			}
-			return nil
-		})
-	}
-	_ = group.Wait()
-	for i, r := range results {
-		if r.err != nil {
-			l.problems(r.err)
-			continue
-		}
-		r.review.Source.Signatures = sigs[i]
-		if ps := l.crossReview(r.review); len(ps) > 0 {
-			l.problems(ps)
-			continue
-		}
-		if err := l.approveReview(r.review); err != nil {
-			l.problems(err)
-			continue
-		}
-		l.tree.Reviews[r.review.Metadata.Name] = r.review
-	}
-}
-
 func (l *loader) approveReview(r *Review) error {
 	excluded := map[string]string{
 		l.tree.Owner(r.Spec.Requester): "it is the requester's owner",
@@ -532,8 +483,8 @@ func (l *loader) crossReview(r *Review) Problems {
 			}
 		}
 		for i, m := range r.Spec.Mask {
-			if with, already := masked[m.Column]; already {
-				c.line(fmt.Sprintf("mask[%d]", i), fmt.Sprintf("the connection already masks %s with %s", m.Column, with), "delete it here; a review only adds masks")
+			if with, already := masked[m.Column]; already && !(m.Lookup && m.With == with) {
+				c.line(fmt.Sprintf("mask[%d]", i), fmt.Sprintf("the connection already masks %s with %s", m.Column, with), "delete it here, a review only adds masks; or say the same mask with lookup: true")
 			}
 		}
 	}

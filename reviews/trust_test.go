@@ -140,7 +140,7 @@ func TestForgeApprovalAttacks(t *testing.T) {
 			if tree.Reviews["orders-db/etl"] != nil {
 				t.Fatal("it is in force")
 			}
-			if text := fmt.Sprint(tree.Problems, tree.Notes); !strings.Contains(text, tt.want) {
+			if text := fmt.Sprint(tree.Problems, tree.Pending, tree.Notes); !strings.Contains(text, tt.want) {
 				t.Errorf("%s\ndoes not say %q", text, tt.want)
 			}
 		})
@@ -179,10 +179,67 @@ func TestForgeApprovalAttacks(t *testing.T) {
 			a.forge(forgeRule)
 			a.attest(a.approved(), "attester")
 			edit(a, reviews.AttestationPath(digestOf(a.read(reviewPath))))
-			if tree := a.loaded(); tree.Reviews["orders-db/etl"] != nil || len(tree.Problems) == 0 {
-				t.Errorf("in force, or not reported: %v", tree.Problems)
+			tree := a.loaded()
+			if tree.Reviews["orders-db/etl"] != nil || len(tree.Pending) != 1 || !strings.Contains(fmt.Sprint(tree.Pending[0].Ignored), "does not count") {
+				t.Errorf("in force, or not awaiting another one: pending %v, problems %v", tree.Pending, tree.Problems)
 			}
 		})
+	}
+}
+
+// An attestation that is not enough is not the last word: the account may come into
+// the trust root, and others may approve.
+func TestAttestedAndNotEnoughIsPending(t *testing.T) {
+	a := newAccess(t)
+	a.forge(forgeRule)
+	s := a.approved()
+	s.Approvals[0].ID = 99
+	a.attest(s, "attester")
+	pending := func() {
+		t.Helper()
+		tree := a.loaded()
+		if tree.Reviews["orders-db/etl"] != nil || len(tree.Problems) > 0 || len(tree.Pending) != 1 || tree.Pending[0].Path != reviewPath {
+			t.Fatalf("pending %v, problems %v", tree.Pending, tree.Problems)
+		}
+		if text := fmt.Sprint(tree.Pending[0].Ignored); !strings.Contains(text, "account gitea/99 approved and belongs to nobody in trust/root.yaml") {
+			t.Errorf("it says %s", text)
+		}
+	}
+	pending()
+	s.Approvals = append(s.Approvals, reviews.AccountApproval{ID: 2, Commit: "c0ffee", At: noon})
+	a.attest(s, "attester")
+	if tree := a.loaded(); tree.Reviews["orders-db/etl"] == nil {
+		t.Errorf("another approval was attested: pending %v, problems %v", tree.Pending, tree.Problems)
+	}
+	s.Approvals = s.Approvals[:1]
+	a.attest(s, "attester")
+	pending()
+	a.replace(reviews.RootPath, `{name: "user:carol", forge: {gitea: 3}`, `{name: "user:carol", forge: {gitea: 99}`)
+	a.sign(reviews.RootPath, "user:alice", "user:bob")
+	if tree := a.loaded(); tree.Reviews["orders-db/etl"] == nil {
+		t.Errorf("the account is carol's: pending %v, problems %v", tree.Pending, tree.Problems)
+	}
+}
+
+// Attested judges the file that a caller shows as Load would judge it.
+func TestAttested(t *testing.T) {
+	a := newAccess(t)
+	a.forge(forgeRule)
+	a.attest(a.approved(), "attester")
+	tree, sum := a.loaded(), digestOf(a.read(reviewPath))
+	b := []byte(a.read(reviews.AttestationPath(sum)))
+	if s, err := tree.Attested(reviewPath, sum, b, noon); err != nil || s.Approvals[0].ID != 2 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	for name, err := range map[string]error{
+		"another path":  func() error { _, err := tree.Attested("reviews/orders-db/x.yaml", sum, b, noon); return err }(),
+		"other bytes":   func() error { _, err := tree.Attested(reviewPath, digestOf("x"), b, noon); return err }(),
+		"junk":          func() error { _, err := tree.Attested(reviewPath, sum, []byte("junk"), noon); return err }(),
+		"trailing junk": func() error { _, err := tree.Attested(reviewPath, sum, append(slices.Clone(b), ' '), noon); return err }(),
+	} {
+		if err == nil {
+			t.Errorf("%s counts", name)
+		}
 	}
 }
 
@@ -253,6 +310,15 @@ func TestWhichRulesMatch(t *testing.T) {
 		{name: "other path", rule: "{match: {paths: [reviews/prod-*]}, " + two},
 		{name: "unmask", rule: "{match: {unmask: true}, " + two, change: func(a *access) { a.review("orders-db/etl", "  unmask: [app.customers.ssn]\n") }, strict: true},
 		{name: "no unmask", rule: "{match: {unmask: true}, " + two},
+		{name: "lookup", rule: "{match: {unmask: true}, " + two, change: func(a *access) {
+			a.review("orders-db/etl", "  mask: [{column: app.customers.ssn, with: last4, lookup: true}]\n")
+		}, strict: true},
+		{name: "lookup by a column of its own", rule: "{match: {unmask: true}, " + two, change: func(a *access) {
+			a.review("orders-db/etl", "  mask: [{column: app.customers.email, with: redact, lookup: true}]\n")
+		}, strict: true},
+		{name: "a mask alone", rule: "{match: {unmask: true}, " + two, change: func(a *access) {
+			a.review("orders-db/etl", "  mask: [{column: app.customers.email, with: redact}]\n")
+		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			a := newAccess(t)
@@ -283,6 +349,70 @@ func TestUnmaskNeedsARuleForIt(t *testing.T) {
 	a.sign(reviewPath, "user:bob", "user:carol")
 	if tree := a.loaded(); tree.Reviews["orders-db/etl"] != nil || !strings.Contains(tree.Problems.Error(), "no approval rule is for reviews that unmask") {
 		t.Error(tree.Problems)
+	}
+}
+
+func TestLookupNeedsARuleForIt(t *testing.T) {
+	a := newAccess(t)
+	a.review("orders-db/etl", "  mask: [{column: app.customers.ssn, with: last4, lookup: true}]\n")
+	a.sign(reviewPath, "user:bob", "user:carol")
+	tree := a.loaded()
+	if tree.Reviews["orders-db/etl"] != nil || !strings.Contains(tree.Problems.Error(), "no approval rule is for reviews that unmask") || !strings.Contains(tree.Problems.Error(), "or delete lookup") {
+		t.Error(tree.Problems)
+	}
+}
+
+// A review says a mask of the connection again to look rows up by it, and in no other way.
+func TestLookupsOfASession(t *testing.T) {
+	for _, tt := range []struct{ mask, says string }{
+		{"{column: app.customers.ssn, with: last4, lookup: true}", ""},
+		{"{column: app.customers.ssn, with: redact, lookup: true}", "already masks app.customers.ssn"},
+		{"{column: app.customers.ssn, with: last4}", "already masks app.customers.ssn"},
+		{"{column: app.customers.ssn, with: last4, lookup: false}", "lookup: false means nothing"},
+		{"{column: app.customers.ssn, with: last5, lookup: true}", "mask \"last5\" does not exist"},
+	} {
+		a := newAccess(t)
+		a.forge("    - {match: {}, mode: signature, threshold: 1, groups: [dba]}\n    - {match: {unmask: true}, mode: signature, threshold: 1, groups: [dba]}\n")
+		a.review("orders-db/etl", "  mask: ["+tt.mask+"]\n")
+		tree := a.loaded()
+		r := tree.Reviews["orders-db/etl"]
+		if tt.says != "" {
+			if r != nil || !strings.Contains(tree.Problems.Error(), tt.says) {
+				t.Errorf("%s: %v", tt.mask, tree.Problems)
+			}
+			continue
+		}
+		if r == nil {
+			t.Fatal(tree.Problems)
+		}
+		if got := r.Masks(tree.Connections["orders-db"]); len(got) != 1 || !got[0].Lookup || got[0].With != "last4" {
+			t.Errorf("%s: %+v", tt.mask, got)
+		}
+	}
+}
+
+func TestMaskForms(t *testing.T) {
+	for with, ok := range map[string]bool{
+		"redact": true, "hash": true, "first": true, "first(3)": true, "last(32)": true, "last4": true, "month": true, "bucket(1000)": true, "json(redact a)": true, "json(null a.b *.c-d)": true,
+		"last": false, "first()": false, "first(0)": false, "last5": false, "bucket": false, "bucket(x)": false, "json(a)": false, "json(redact)": false, "json(redact a..b)": false, "decade": false, "redact; drop table x": false,
+	} {
+		a := newAccess(t)
+		a.review("orders-db/etl", "  mask: [{column: app.customers.email, with: \""+with+"\"}]\n")
+		if tree := a.loaded(); (tree.Reviews["orders-db/etl"] != nil) != ok {
+			t.Errorf("%s: %v", with, tree.Problems)
+		}
+	}
+}
+
+func TestHashFunctionOfAConnection(t *testing.T) {
+	for more, says := range map[string]string{
+		"  hashFunction: sallyport.hash\n": "", "  hashFunction: hash\n": "is not a function", "  hashFunction: sallyport.hash\n  functions: [sallyport.hash]\n": "also listed under functions",
+	} {
+		a := newAccess(t)
+		a.connection("orders-db", more)
+		if tree := a.loaded(); (tree.Connections["orders-db"] != nil) != (says == "") || !strings.Contains(tree.Problems.Error(), says) {
+			t.Errorf("%s: %v", more, tree.Problems)
+		}
 	}
 }
 

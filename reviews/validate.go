@@ -1,6 +1,7 @@
 package reviews
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net"
@@ -17,6 +18,9 @@ import (
 )
 
 const day = 24 * time.Hour
+
+// maxValidFor bounds how long a frozen sync can keep grants alive.
+const maxValidFor = 30 * day
 
 // oneOf checks a word against the list of known ones.
 func (c *checker) oneOf(path, what, value string, known []string) {
@@ -66,6 +70,9 @@ func (c *checker) config(s *ConfigSpec) {
 		}
 		c.unique(at, "policy", name, policies)
 	}
+	if s.Freshness.ValidFor.Std() > maxValidFor {
+		c.at("spec.freshness.validFor", fmt.Sprintf("a release may be used for at most %s without a newer one", Duration(maxValidFor)), "write less: who keeps sync from the repository keeps every grant for that long")
+	}
 	names := make(map[string]bool)
 	for i, g := range s.Gateways {
 		at := fmt.Sprintf("spec.gateways[%d]", i)
@@ -97,7 +104,7 @@ func (c *checker) branch(path, name string) {
 }
 
 // approvable are the kinds that approval rules govern.
-var approvable = []string{string(KindPrincipal), string(KindConnection), string(KindReview), string(KindPolicy)}
+var approvable = []string{string(KindPrincipal), string(KindConnection), string(KindCatalog), string(KindReview), string(KindPolicy)}
 
 // Forges are the kinds of forge whose approvals can count.
 var Forges = []string{"github", "gitea"}
@@ -264,7 +271,7 @@ func (c *checker) delegations(s *RootSpec) {
 		if !there {
 			c.at(at+".group", fmt.Sprintf("group %s does not exist", quote(d.Group)), strictyaml.Suggest(d.Group, slices.Collect(maps.Keys(s.Groups))))
 		} else if d.Threshold < 0 || d.Threshold > len(members) || d.Threshold == 0 && c.lines.Has(at+".threshold") {
-			c.at(at+".threshold", fmt.Sprintf("threshold has to be between 1 and %d, the members of group %s", len(members), d.Group), "")
+			c.at(at+".threshold", fmt.Sprintf("threshold has to be between 1 and %d, the members of group %s", len(members), d.Group), "lower it, or add members to the group")
 		}
 	}
 }
@@ -304,7 +311,7 @@ func (c *checker) groups(s *RootSpec, principals map[string]bool) {
 		return
 	}
 	if s.Threshold < 1 || s.Threshold > len(members) {
-		c.at("spec.threshold", fmt.Sprintf("threshold has to be between 1 and %d, the members of group root", len(members)), "")
+		c.at("spec.threshold", fmt.Sprintf("threshold has to be between 1 and %d, the members of group root", len(members)), "lower it, or add members to the group")
 	}
 }
 
@@ -367,7 +374,7 @@ func (c *checker) keys(at, owner string, keys []Key, owners keyOwners) {
 		path := fmt.Sprintf("%s[%d]", at, i)
 		c.key(path+".key", owner, k.Key, owners)
 		if !k.NotBefore.IsZero() && !k.NotAfter.IsZero() && !k.NotAfter.After(k.NotBefore) {
-			c.at(path+".notAfter", "notAfter has to be later than notBefore", "")
+			c.at(path+".notAfter", "notAfter has to be later than notBefore", "swap the two, or move notAfter")
 		}
 	}
 }
@@ -379,7 +386,8 @@ func (c *checker) key(path, owner, text string, owners keyOwners) {
 	}
 	key, err := parseKey(text)
 	if err != nil {
-		c.at(path, err.Error(), "")
+		message, fix, _ := strings.Cut(err.Error(), "; ")
+		c.at(path, message, cmp.Or(fix, "write the line of the .pub file as it is"))
 		return
 	}
 	digest := KeyDigest(key)
@@ -422,6 +430,11 @@ func (c *checker) connection(s *ConnectionSpec) {
 		c.oneOf("spec.risk", "risk", s.Risk, Risks)
 	}
 	c.masks(s.Mask)
+	if f := s.HashFunction; f != "" && !objectForm.MatchString(f) {
+		c.at("spec.hashFunction", quote(f)+" is not a function", "write schema.name, such as sallyport.hash")
+	} else if f != "" && slices.Contains(s.Functions, f) {
+		c.at("spec.hashFunction", f+" is also listed under functions: statements could hash guesses with it", "take it out of functions")
+	}
 	seen := make(map[string]bool)
 	for i, f := range s.Functions {
 		at := fmt.Sprintf("spec.functions[%d]", i)
@@ -443,7 +456,7 @@ func (c *checker) target(t *Target) {
 		c.at("spec.target.host", "host is neither a host name nor an IP address", "write it without scheme and port")
 	}
 	if t.Port < 1 || t.Port > 65535 {
-		c.at("spec.target.port", "port has to be between 1 and 65535", "")
+		c.at("spec.target.port", "port has to be between 1 and 65535", "write the port that the database listens on, or leave it out for 5432")
 	}
 	if t.Database == "" {
 		c.missing("spec.target.database", "write the database to connect to")
@@ -505,7 +518,12 @@ func (c *checker) masks(masks []Mask) {
 			c.missing(at+".with", "write one of "+strings.Join(MaskFunctions, ", "))
 			continue
 		}
-		c.oneOf(at+".with", "mask", m.With, MaskFunctions)
+		if !maskForm.MatchString(m.With) {
+			c.at(at+".with", fmt.Sprintf("mask %s does not exist", quote(m.With)), strictyaml.Suggest(m.With, MaskFunctions))
+		}
+		if field := at + ".lookup"; !m.Lookup && c.lines.Has(field) {
+			c.at(field, "lookup: false means nothing: without it no row is found by a masked value", "delete it")
+		}
 	}
 }
 
@@ -532,7 +550,7 @@ func (c *checker) review(s *ReviewSpec) {
 	}
 	c.masks(s.Mask)
 	c.unmask(s)
-	for name, n := range map[string]int64{"rows": s.Limits.Rows, "bytes": s.Limits.Bytes, "sessions": s.Limits.Sessions} {
+	for name, n := range map[string]int64{"rows": s.Limits.Rows, "bytes": s.Limits.Bytes, "sessions": s.Limits.Sessions, "lookups": s.Limits.Lookups} {
 		if field := "spec.limits." + name; n < 0 || n == 0 && c.lines.Has(field) {
 			c.at(field, name+" has to be at least 1", "delete it when there is no limit")
 		}
@@ -577,7 +595,7 @@ func (c *checker) validity(v Validity) {
 		c.missing("spec.validity.expires", fix)
 	}
 	if !v.NotBefore.IsZero() && !v.Expires.IsZero() && !v.Expires.After(v.NotBefore) {
-		c.at("spec.validity.expires", "expires has to be later than notBefore", "")
+		c.at("spec.validity.expires", "expires has to be later than notBefore", "swap the two, or move expires")
 	}
 }
 

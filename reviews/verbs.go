@@ -15,8 +15,15 @@ var verbsWithoutObject = []string{"notify", "listen", "copy_file"}
 // verbsWithColumns are the ones whose effects name columns.
 var verbsWithColumns = []string{"select", "insert", "update"}
 
-// MaskFunctions are the ways in which a mask can hide a column.
-var MaskFunctions = []string{"redact", "null", "email", "first", "last4"}
+// MaskFunctions are the ways in which a mask can hide a column; N stands for a
+// number, PATH for names of JSON members joined by dots.
+var MaskFunctions = []string{"redact", "null", "email", "hash", "first", "first(N)", "last4", "last(N)",
+	"day", "week", "month", "quarter", "year", "bucket(N)", "json(redact PATH …)", "json(null PATH …)"}
+
+// MaskPattern is what Mask.With has to match, as a regular expression. What the
+// numbers and paths may be, and which types of columns a mask fits, is checked against the catalog.
+const MaskPattern = `^(redact|null|email|hash|first|last4|(first|last)\([1-9][0-9]?\)|day|week|month|quarter|year|bucket\([1-9][0-9]{0,15}\)|` +
+	`json\((redact|null)( (\*|[A-Za-z0-9_-]+)(\.(\*|[A-Za-z0-9_-]+)){0,7}){1,32}\))$`
 
 // Expectations are what an example of a review may expect.
 var Expectations = []string{"allow", "mask", "hold", "deny"}

@@ -55,18 +55,19 @@ func (d *demo) path(parts ...string) string {
 	return filepath.Join(append([]string{d.work}, parts...)...)
 }
 
-// schema is the database to be protected. Everything belongs to the gateway's role: without the gateway it could
-// do anything to it.
+// schema is the database to be protected. The gateway's role may read and write everything in it and owns
+// nothing: the gateway does not mask with an owner.
 const schema = `
-create schema app authorization gateway;
-set role gateway;
+create schema app;
+grant usage, create on schema app to gateway;
 create table app.customers (id int primary key, name text not null, email text not null, ssn text not null);
 create table app.orders (id int primary key, customer int references app.customers, status text not null);
 insert into app.customers values
 	(1, 'Ada',   'ada@example.com',   '078-05-1120'),
 	(2, 'Grace', 'grace@example.org', '219-09-9999'),
 	(3, 'Edsger','edsger@example.net','457-55-5462');
-insert into app.orders values (1, 1, 'new'), (2, 2, 'new'), (3, 3, 'paid');`
+insert into app.orders values (1, 1, 'new'), (2, 2, 'new'), (3, 3, 'paid');
+grant all on all tables in schema app to gateway;`
 
 // inTheClear are the values that no agent may ever see.
 var inTheClear = []string{"ada@", "grace@", "edsger@", "078-05-", "219-09-", "457-55-"}

@@ -9,9 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 
+	"github.com/sallyport-dev/sallyport/bucket"
 	"github.com/sallyport-dev/sallyport/gatewayd/credential"
+	"github.com/sallyport-dev/sallyport/policies/release"
 	"github.com/sallyport-dev/sallyport/reviews"
 	"github.com/sallyport-dev/sallyport/reviews/strictyaml"
 )
@@ -30,8 +33,16 @@ type Config struct {
 	// TrustRoot is "sha256:" and the hex digest of the trust/root.yaml that this
 	// gateway trusts: `sallyport init` prints it, `sha256sum trust/root.yaml` shows it. Required.
 	TrustRoot string `yaml:"trustRoot"`
-	// Release is the folder that `sallyport sync` publishes to. Required.
+	// Release is where releases are found: the folder that `sallyport sync` publishes
+	// to, "https://host/path" where a web server has such a folder (http on loopback
+	// only), or "s3://bucket/prefix?endpoint=URL&region=NAME" with credentials from
+	// the AWS environment or profile. Required.
 	Release string `yaml:"release"`
+	// Fetch says how releases are fetched that are not in a folder.
+	Fetch Fetch `yaml:"fetch"`
+	// MaxExtension is how far beyond its end a release is used when the members of
+	// the trust root extended it. Default 168h, at most 744h.
+	MaxExtension reviews.Duration `yaml:"maxExtension"`
 	// Verify is "release" (default: the release key vouches for approvals) or
 	// "full": every approval in a release is verified again, so that a stolen
 	// release key alone grants nothing.
@@ -55,6 +66,18 @@ type Config struct {
 	Credentials []string `yaml:"credentials"`
 	// Log says how the gateway logs to standard error.
 	Log Log `yaml:"log"`
+}
+
+// Fetch configures how releases are fetched.
+type Fetch struct {
+	// Every is how often the source is asked for changes. Default 1s.
+	Every reviews.Duration `yaml:"every"`
+	// Token is where the bearer token for a web server is: "env:NAME" or
+	// "file:/absolute/path". Read at each request. Default: none.
+	Token string `yaml:"token"`
+	// CA is a PEM file of the authorities that the server's certificate may come
+	// from. Default: the system's.
+	CA string `yaml:"ca"`
 }
 
 // Recordings configures the journal and the recordings.
@@ -124,6 +147,7 @@ func loadConfig(path string) (*Config, error) {
 		Recordings: Recordings{Durability: "fsync", OutputPerStatement: 64 << 10},
 		Audit:      Audit{Branch: "audit", Every: reviews.Duration(5 * time.Second)},
 		Log:        Log{Level: "info", Format: "text"},
+		Fetch:      Fetch{Every: reviews.Duration(time.Second)}, MaxExtension: reviews.Duration(release.DefaultMaxExtension),
 	}
 	lines, err := strictyaml.Decode(path, b, c, strictyaml.Options{})
 	problems := strictyaml.Problems{}
@@ -143,8 +167,8 @@ func (c *Config) resolve(dir string) {
 	if abs, err := filepath.Abs(dir); err == nil {
 		dir = abs
 	}
-	for _, p := range []*string{&c.Key, &c.Release, &c.State, &c.Recordings.Dir, &c.Postgres.TLS.Cert, &c.Postgres.TLS.Key} {
-		if *p != "" && !filepath.IsAbs(*p) {
+	for _, p := range []*string{&c.Key, &c.Release, &c.Fetch.CA, &c.State, &c.Recordings.Dir, &c.Postgres.TLS.Cert, &c.Postgres.TLS.Key} {
+		if *p != "" && !filepath.IsAbs(*p) && (p != &c.Release || c.isFolder()) {
 			*p = filepath.Join(dir, *p)
 		}
 	}
@@ -159,7 +183,7 @@ func (c *Config) check(lines strictyaml.Lines) strictyaml.Problems {
 		{"name", c.Name, "write the gateway's name in trust/root.yaml"},
 		{"key", c.Key, "write the path of the gateway's private SSH key"},
 		{"trustRoot", c.TrustRoot, "write sha256: and the digest of trust/root.yaml"},
-		{"release", c.Release, "write the folder that sallyport sync publishes to"},
+		{"release", c.Release, "write the folder that sallyport sync publishes to, https://… or s3://…"},
 		{"state", c.State, "write a folder of the gateway's own"},
 		{"recordings.dir", c.Recordings.Dir, "write the folder for recordings"},
 		{"postgres.listen", c.Postgres.Listen, "write host:port, for example 127.0.0.1:6432"},
@@ -195,6 +219,7 @@ func (c *Config) check(lines strictyaml.Lines) strictyaml.Problems {
 			add("postgres.tls.key", problem, "chmod 0600 the key, and let gatewayd's user own it")
 		}
 	}
+	c.checkRelease(add)
 	c.checkListeners(add)
 	for i, ref := range c.Credentials {
 		if err := credential.Check(ref); err != nil {
@@ -208,6 +233,41 @@ func (c *Config) check(lines strictyaml.Lines) strictyaml.Problems {
 		add("log.format", "unknown format", "write text or json")
 	}
 	return problems
+}
+
+func (c *Config) checkRelease(add func(path, message, fix string)) {
+	web := false
+	switch {
+	case c.Release == "" || c.isFolder():
+	case strings.HasPrefix(c.Release, bucket.Scheme):
+		if _, err := bucket.Parse(c.Release); err != nil {
+			add("release", err.Error(), "take credentials from the AWS environment or profile")
+		}
+	case strings.HasPrefix(c.Release, "https://") || strings.HasPrefix(c.Release, "http://"):
+		web = true
+		if _, err := release.NewHTTP(c.Release, release.HTTPOptions{}); err != nil {
+			add("release", err.Error(), "name a token under fetch.token")
+		}
+	default:
+		add("release", "release is no location that is known", "write a folder, https://host/path or s3://bucket/prefix")
+	}
+	if c.Fetch.Every <= 0 {
+		add("fetch.every", "every has to be positive", "write 1s")
+	}
+	if c.Fetch.Token != "" {
+		kind, _, _ := strings.Cut(c.Fetch.Token, ":")
+		if credential.Check(c.Fetch.Token) != nil || kind == "exec" {
+			add("fetch.token", "this is not where a token is", "write env:NAME or file:/absolute/path")
+		} else if !web {
+			add("fetch.token", "a token is for a release at https://", "remove it: a bucket takes credentials from the AWS environment or profile")
+		}
+	}
+	if _, err := loadCA(c.Fetch.CA); err != nil {
+		add("fetch.ca", err.Error(), "write a file with certificates in PEM")
+	}
+	if c.MaxExtension <= 0 || c.MaxExtension.Std() > release.MaxExtension {
+		add("maxExtension", fmt.Sprintf("maxExtension is not positive, or longer than %s", reviews.Duration(release.MaxExtension)), "write 168h: nothing can be revoked while a release is extended")
+	}
 }
 
 func (c *Config) checkListeners(add func(path, message, fix string)) {

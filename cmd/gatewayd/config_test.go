@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -124,5 +125,58 @@ func TestTwoListenersOnOneAddressAreRefused(t *testing.T) {
 	text := strings.Replace(documented(t), "127.0.0.1:9090", "127.0.0.1:6432", 1)
 	if _, err := loadConfig(place(t, text)); err == nil || !strings.Contains(err.Error(), "same address") {
 		t.Errorf("err = %v", err)
+	}
+}
+
+// Every location that the pages show is one that gatewayd takes.
+func TestDocumentedLocationsLoad(t *testing.T) {
+	page, err := os.ReadFile("../../docs/sync.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	locations := regexp.MustCompile("`((?:https|s3)://[^`…]+)`").FindAllStringSubmatch(string(page), -1)
+	if len(locations) < 3 {
+		t.Fatalf("the page shows only %q", locations)
+	}
+	for _, l := range locations {
+		text := strings.Replace(documented(t), "release: release ", "release: "+l[1]+" ", 1)
+		if c, err := loadConfig(place(t, text)); err != nil || c.Release != l[1] {
+			t.Errorf("%s: %v", l[1], err)
+		}
+	}
+}
+
+func TestLocationsAndWhatGoesWithThem(t *testing.T) {
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, []byte("no certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ release, fetch, max, want string }{
+		{"https://u:hunter2@releases.example.org", "", "", "user, query or fragment"},
+		{"http://releases.example.org", "", "", "https is required"},
+		{"s3://key:hunter2@releases", "", "", "location of a bucket"},
+		{"s3://releases?secret=hunter2", "", "", "besides endpoint and region"},
+		{"ftp://releases.example.org", "", "", "no location that is known"},
+		{"https://releases.example.org", "token: hunter2", "", "not where a token is"},
+		{"https://releases.example.org", "token: exec:/bin/hunter2", "", "not where a token is"},
+		{"s3://releases", "token: env:T", "", "for a release at https"},
+		{"release", "token: env:T", "", "for a release at https"},
+		{"https://releases.example.org", "ca: " + ca, "", "no certificate in PEM"},
+		{"https://releases.example.org", "ca: /nonexistent.pem", "", "no such file"},
+		{"https://releases.example.org", "every: 0s", "", "longer than zero"},
+		{"release", "", "745h", "longer than 744h"},
+	} {
+		text := strings.Replace(documented(t), "release: release ", "release: \""+tt.release+"\" ", 1)
+		text = strings.Replace(text, `fetch: {every: 1s, token: "", ca: ""}`, "fetch: {"+tt.fetch+"}", 1)
+		if tt.max != "" {
+			text = strings.Replace(text, "maxExtension: 168h", "maxExtension: "+tt.max, 1)
+		}
+		_, err := loadConfig(place(t, text))
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%+v: %v", tt, err)
+		}
+		if strings.Contains(fmt.Sprint(err), "hunter2") {
+			t.Errorf("a problem shows what may be a secret: %v", err)
+		}
 	}
 }

@@ -11,8 +11,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
-	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sync/errgroup"
@@ -23,15 +21,13 @@ import (
 	"github.com/sallyport-dev/sallyport/gatewayd/identity"
 	"github.com/sallyport-dev/sallyport/gatewayd/postgres"
 	"github.com/sallyport-dev/sallyport/gatewayd/record"
-	"github.com/sallyport-dev/sallyport/policies/release"
 	"github.com/sallyport-dev/sallyport/reviews"
 	"github.com/sallyport-dev/sallyport/reviews/gitrepo"
 )
 
 // serve runs the gateway until ctx ends, then drains it.
 //
-// Data flows one way: releases come in from the folder that sync publishes to,
-// sessions go through the core, recordings stay in their folder, summaries leave
+// Data flows one way: releases come in from where sync publishes to, sessions go through the core, recordings stay in their folder, summaries leave
 // for git.
 func serve(ctx context.Context, c *Config, logTo io.Writer) error {
 	log := newLogger(logTo, c.Log)
@@ -59,7 +55,7 @@ func serve(ctx context.Context, c *Config, logTo io.Writer) error {
 	if err != nil {
 		return err
 	}
-	releases, err := newReleases(c, gateway, log)
+	releases, err := newReleases(ctx, c, gateway, log)
 	if err != nil {
 		return err
 	}
@@ -150,15 +146,15 @@ func newGateway(c *Config, key *gatewayKey, journal *record.Journal, audit *audi
 	}
 	return gatewayd.New(gatewayd.Config{
 		Name: c.Name, Fingerprint: key.fingerprint, Journal: journal, Credentials: credentials,
-		Summaries: audit.keep, RequestCommand: requestCommand, Log: log,
+		Summaries: audit.keep, RequestCommand: requestCommand, CheckMasks: postgres.CheckMasks, Log: log,
 	})
 }
 
 // requestCommand is what a client without a review is told to run or to open.
-func requestCommand(repository, principal, connection string) string {
-	text := fmt.Sprintf(`ask for access with: sallyport request %s --as %s --repo %s --reason "why"`, connection, principal, repository)
+func requestCommand(settings reviews.ConfigSpec, principal, connection string) string {
+	text := gatewayd.RequestCommand(settings, principal, connection)
 	branch := reviews.RequestBranch(reviews.RequestedName(connection, principal))
-	if link := gitrepo.PullRequestURL(repository, "main", branch); link != "" {
+	if link := gitrepo.PullRequestURL(settings.Repository, settings.Branch, branch); link != "" && settings.Forge.Kind == "" {
 		text += " and then open " + link
 	}
 	return text
@@ -199,54 +195,4 @@ func certificate(c *Config, key *gatewayKey) (tls.Certificate, error) {
 		return cert, fmt.Errorf("postgres.tls: %w", err)
 	}
 	return cert, nil
-}
-
-// releases brings published releases to the gateway.
-type releases struct {
-	gateway *gatewayd.Gateway
-	opener  release.Opener
-	current *release.Release // lends the next one what has not changed
-}
-
-func newReleases(c *Config, g *gatewayd.Gateway, log *slog.Logger) (*releases, error) {
-	mark, err := release.OpenHighWater(filepath.Join(c.State, "high-water.json"))
-	if err != nil {
-		return nil, err
-	}
-	if mark.Fresh() {
-		log.Warn("no high-water mark yet: the first release that has not expired is taken, whatever came before it")
-	}
-	trust := release.Trust{RootDigest: strings.TrimPrefix(c.TrustRoot, "sha256:")}
-	return &releases{gateway: g, opener: release.Opener{Dir: c.Release, Trust: trust, HighWater: mark, Full: c.Verify == "full"}}, nil
-}
-
-// load takes what is published now, or keeps what is loaded and says why.
-func (r *releases) load(ctx context.Context) {
-	opened, err := r.opener.Open(ctx, r.current, time.Now())
-	if err == nil {
-		err = r.opener.HighWater.Advance(opened.Envelope)
-	}
-	if err != nil {
-		if errors.Is(err, release.ErrExpired) && r.current != nil && r.current.Extended != "" {
-			r.withdraw()
-		}
-		r.gateway.Refused(err)
-		return
-	}
-	r.current = opened
-	r.gateway.Swap(opened)
-}
-
-// withdraw ends an extension early: what is published now has none that holds, so
-// the release that is loaded ends at its own time.
-func (r *releases) withdraw() {
-	ended := *r.current
-	ended.Until, ended.Extended = ended.Envelope.ValidUntil, ""
-	r.current = &ended
-	r.gateway.Swap(&ended)
-}
-
-// watch loads what is published now and whenever that changes, until ctx ends.
-func (r *releases) watch(ctx context.Context) {
-	release.Watch(ctx, r.opener.Dir, release.PollInterval, func() { r.load(ctx) })
 }

@@ -64,6 +64,9 @@ func TestMain(m *testing.M) {
 type gatewayProcess struct {
 	*testing.T
 	server     *peers.PostgresServer
+	repo       *accesstest.Repo
+	published  string // the release directory
+	env        []string
 	config     string
 	state, dir string // of the gateway, and its recordings
 	cmd        *exec.Cmd
@@ -104,7 +107,7 @@ func newGatewayProcess(t *testing.T) *gatewayProcess {
   credential: "env:ORDERS_DB_PASSWORD"
 `, g.server.Host, g.server.Port, database, role, g.server.CAFile))
 	repo.Review("orders-db/etl", 1, "agent:etl", "  allow: [{verbs: [select, insert], on: [app.orders]}]\n")
-	published := repo.Publish(1)
+	g.repo, g.published = repo, repo.Publish(1)
 
 	key := filepath.Join(g.state, "gw1.key")
 	block, err := ssh.MarshalPrivateKey(accesstest.Key("gw1"), "gw1")
@@ -120,7 +123,7 @@ state: %s
 recordings: {dir: %s}
 postgres: {listen: "127.0.0.1:0"}
 credentials: ["env:ORDERS_DB_PASSWORD"]
-`, key, repo.RootDigest(), published, filepath.Join(g.state, "state"), g.dir), 0o600))
+`, key, repo.RootDigest(), g.published, filepath.Join(g.state, "state"), g.dir), 0o600))
 	t.Cleanup(g.kill)
 	return g
 }
@@ -135,11 +138,7 @@ func (g *gatewayProcess) must(err error) {
 // start runs gatewayd and waits until a login succeeds.
 func (g *gatewayProcess) start() {
 	g.Helper()
-	os.Remove(filepath.Join(g.state, "state", "postgres.addr"))
-	g.cmd = exec.Command(os.Args[0], "--config", g.config)
-	g.cmd.Env = append(os.Environ(), asGatewayd+"=1", "ORDERS_DB_PASSWORD=secret-of-the-target")
-	g.cmd.Stderr, g.cmd.Stdout = g.log, g.log
-	g.must(g.cmd.Start())
+	g.spawn()
 	g.await(30*time.Second, "a login succeeds", func() error {
 		c, err := g.connect()
 		if err == nil {
@@ -147,6 +146,16 @@ func (g *gatewayProcess) start() {
 		}
 		return err
 	})
+}
+
+// spawn runs gatewayd.
+func (g *gatewayProcess) spawn() {
+	g.Helper()
+	os.Remove(filepath.Join(g.state, "state", "postgres.addr"))
+	g.cmd = exec.Command(os.Args[0], "--config", g.config)
+	g.cmd.Env = append(append(os.Environ(), asGatewayd+"=1", "ORDERS_DB_PASSWORD=secret-of-the-target"), g.env...)
+	g.cmd.Stderr, g.cmd.Stdout = g.log, g.log
+	g.must(g.cmd.Start())
 }
 
 func (g *gatewayProcess) kill() {

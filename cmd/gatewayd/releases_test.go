@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,6 +27,7 @@ func TestExtendedRelease(t *testing.T) {
 	repo.Connection("orders-db", "")
 	dir := repo.Publish(1)
 	config := &Config{State: t.TempDir(), Release: dir, TrustRoot: "sha256:" + repo.RootDigest()}
+	var logged syncBuffer
 	start := func() (*gatewayd.Gateway, *releases) {
 		t.Helper()
 		journal, err := record.Open(record.Options{Dir: t.TempDir(), Gateway: "gw1", Sign: func(b []byte) ([]byte, error) {
@@ -41,12 +43,12 @@ func TestExtendedRelease(t *testing.T) {
 		}
 		g, err := gatewayd.New(gatewayd.Config{
 			Name: "gw1", Fingerprint: ssh.FingerprintSHA256(accesstest.Signer("gw1").PublicKey()), Journal: journal,
-			Credentials: store, Log: slog.New(slog.DiscardHandler), Summaries: func(record.Summary) {},
+			Credentials: store, Log: slog.New(slog.NewTextHandler(&logged, nil)), Summaries: func(record.Summary) {},
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := newReleases(config, g, slog.New(slog.DiscardHandler))
+		r, err := newReleases(t.Context(), config, g, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,6 +84,14 @@ func TestExtendedRelease(t *testing.T) {
 			t.Fatalf("%s: %+v", when, g.Status())
 		}
 	}
+	if !strings.Contains(logged.String(), `level=WARN msg="release is current"`) {
+		t.Errorf("an extended release is not logged as a warning:\n%s", logged.String())
+	}
+	config.MaxExtension = reviews.Duration(6 * time.Hour) // it ended six hours ago, and an hour is asked for
+	if g, _ := start(); g.Status().Ready {
+		t.Errorf("further than maxExtension: %+v", g.Status())
+	}
+	config.MaxExtension = 0
 	g, r := start()
 	if err := os.Remove(order); err != nil {
 		t.Fatal(err)

@@ -28,7 +28,8 @@ func newCatalog(g *globals) *cobra.Command {
 		Short: "Keep the catalog of a connection: what its names mean",
 		Long: `The catalog of a connection is its schema: relations, columns and types, no data. It
 lies beside the connection document, and check, test, explain and request read it.
-Gateways do not: they read the live one.`,
+Gateways do not: they read the live one. Where an approval rule is for catalogs
+(match: {kinds: [Catalog]}), one counts once it is signed or approved.`,
 		Example: `  sallyport catalog pull orders-db`,
 	}
 	c.AddCommand(newCatalogPull(g))
@@ -89,6 +90,7 @@ func pullCatalog(ctx context.Context, g *globals, name string, out io.Writer) er
 	if err != nil {
 		return err
 	}
+	b = reviews.BindCatalog(tree.Repo, name, b)
 	p := pulled{Path: reviews.CatalogPath(name), Relations: len(catalog.Relations), Fingerprint: catalog.Fingerprint()}
 	if p.Changed, err = replaceFile(filepath.Join(repo.git.dir, filepath.FromSlash(p.Path)), b); err != nil {
 		return err
@@ -101,6 +103,9 @@ func pullCatalog(ctx context.Context, g *globals, name string, out io.Writer) er
 		return nil
 	}
 	fmt.Fprintf(out, "wrote %s: %s\nnext: look at it with git diff, then `sallyport check` and commit it\n", p.Path, count(p.Relations, "relation"))
+	if connection.CatalogSource.Path != "" {
+		fmt.Fprintf(out, "an approval rule is for it: sallyport sign %s --as user:YOU, or approve its pull request\n", p.Path)
+	}
 	return nil
 }
 
@@ -128,6 +133,9 @@ func replaceFile(path string, b []byte) (changed bool, err error) {
 // relationsOf are the relations that select can read, "schema.table", sorted.
 func relationsOf(target *reviews.Connection) ([]string, error) {
 	name := target.Metadata.Name
+	if err := unapproved(target); err != nil {
+		return nil, err
+	}
 	if target.Catalog == nil {
 		return nil, hint(fmt.Errorf("connection %s has no catalog to choose relations from", name),
 			"say what you need with --allow select:app.orders, or write the catalog: sallyport catalog pull %s", name)

@@ -21,8 +21,9 @@ import (
 // checkOptions are the flags of check.
 type checkOptions struct {
 	requireApproved, noCache, protection bool
-	ref, base, head                      string
+	ref, base, head, merge               string
 	format                               formatFlag
+	job                                  *mergeJob // of --merge
 }
 
 func newCheck(g *globals) *cobra.Command {
@@ -48,11 +49,16 @@ compares HEAD with the target branch unless told otherwise.
   --base HEAD --head "$(git write-tree)"   what is staged, as in a pre-commit hook
 
 On a pull request approvals may still be missing: they are listed, and are no
-problem. With --require-approved they are, as on the branch of merged reviews.
+problem. With --require-approved they are, as on the branch of merged reviews. What was
+approved in pull requests counts as sync attested it, where the clone has the audit branch.
 
 Reviews that were found good are remembered in your cache directory, by the digest of
 everything that decides that, to save time on large repositories. In CI (when $CI is
 set) and with --no-cache nothing is remembered.
+
+--merge, in a job of its own, has the forge merge the pull request when auto_approve
+rules of the base approve all that it changes and nothing is wrong with it. It takes
+the job's token and no key; what people have to approve is left to them.
 
 With --format github, or in a job of GitHub or Gitea, findings become annotations,
 and the report is added to $GITHUB_STEP_SUMMARY when that is set.
@@ -68,7 +74,7 @@ found or the check could not be made, 2 the command line is wrong.`,
 			if err := o.format.check(g); err != nil {
 				return err
 			}
-			r, err := o.run(c.Context(), g, c.Flags().Changed("base"))
+			r, err := o.run(c.Context(), g, c.Flags().Changed("base"), c.ErrOrStderr())
 			if err != nil {
 				return err
 			}
@@ -80,7 +86,18 @@ found or the check could not be made, 2 the command line is wrong.`,
 			if err := summarise(r); err != nil {
 				return err
 			}
-			return o.format.write(c, r, ci.Text)
+			err = o.format.write(c, r, ci.Text)
+			if o.job == nil {
+				return err
+			}
+			said, mergeErr := o.job.merge(c.Context())
+			if said != "" {
+				fmt.Fprintln(c.ErrOrStderr(), said)
+			}
+			if mergeErr != nil {
+				return mergeErr
+			}
+			return err
 		},
 	}
 	f := c.Flags()
@@ -88,6 +105,7 @@ found or the check could not be made, 2 the command line is wrong.`,
 	f.StringVar(&o.ref, "ref", "", "commit to check as a whole (default: the files of the work tree)")
 	f.StringVar(&o.base, "base", "", "judge a change to this commit; auto: the merged branch, or the pull request's target")
 	f.StringVar(&o.head, "head", "", "commit or tree that would be merged (default: the files of the work tree; HEAD in a pull request's job)")
+	f.StringVar(&o.merge, "merge", "", "merge this pull request, by its number or auto in its job, if auto_approve rules of the base approve all of it; needs SALLYPORT_FORGE_TOKEN")
 	f.BoolVar(&o.protection, "protection", false, "also ask the forge whether it protects the merged branch; needs SALLYPORT_FORGE_TOKEN with administration read")
 	f.BoolVar(&o.noCache, "no-cache", false, "remember nothing, and believe nothing that was remembered")
 	o.format.add(c)
@@ -147,26 +165,30 @@ func summarise(r *ci.Report) error {
 	return errors.Join(err, f.Close())
 }
 
-func (o *checkOptions) run(ctx context.Context, g *globals, baseGiven bool) (*ci.Report, error) {
+func (o *checkOptions) run(ctx context.Context, g *globals, baseGiven bool, errOut io.Writer) (*ci.Report, error) {
 	options := ci.Options{Now: time.Now(), RequireApproved: o.requireApproved, Classifiers: classifiers()}
 	target, inPullRequest := pullRequestTarget()
 	switch {
 	case o.ref != "" && (o.base != "" || o.head != ""):
 		return nil, usage("--ref looks at one commit as a whole, --base and --head at a change: give one of the two")
+	case o.merge != "" && (o.ref != "" || o.head != ""):
+		return nil, usage("--merge judges the head of the pull request, without --ref and --head")
 	case baseGiven && o.base == "":
 		return nil, usage("--base is empty: name a commit, or write auto")
-	case o.base != "" || o.head != "":
-		return o.compare(ctx, g, options, target)
+	case o.base != "" || o.head != "" || o.merge != "":
+		return o.compare(ctx, g, options, target, errOut)
 	case inPullRequest && o.ref == "" && !o.requireApproved:
 		o.head = "HEAD"
-		return o.compare(ctx, g, options, target)
+		return o.compare(ctx, g, options, target, errOut)
 	}
 	files, done, err := g.documents(ctx, o.ref)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	if !o.noCache && os.Getenv("CI") == "" {
+	plain := files
+	files = g.attested(ctx, plain, errOut)
+	if !o.noCache && os.Getenv("CI") == "" && files == plain { // what is known does not tell which attestations it stood on
 		options.Known = g.known()
 	}
 	r, err := ci.Check(ctx, files, options)
@@ -174,6 +196,24 @@ func (o *checkOptions) run(ctx context.Context, g *globals, baseGiven bool) (*ci
 		_ = options.Known.Save() // a cache that cannot be written costs time, and nothing else
 	}
 	return r, err
+}
+
+// attested is a tree with the attestations of the audit branch. It tells when some
+// may be missing.
+func (g *globals) attested(ctx context.Context, tree fs.FS, errOut io.Writer) fs.FS {
+	repo, err := g.open(ctx)
+	if err != nil {
+		return tree // no access repo in git, and so no audit branch
+	}
+	settings, err := repo.mergedSettings(ctx)
+	if err != nil {
+		return tree // nothing is merged here that could be approved
+	}
+	attested, err := repo.withAttestations(ctx, tree, settings)
+	if err != nil {
+		fmt.Fprintf(errOut, "note: approvals in pull requests are not counted, since the audit branch cannot be read: %s\n", clean(err.Error()))
+	}
+	return attested
 }
 
 // known is what was found good in this repository before; nil without a cache directory.
@@ -199,7 +239,7 @@ func pullRequestTarget() (branch string, ok bool) {
 }
 
 // compare judges what --head would change at --base.
-func (o *checkOptions) compare(ctx context.Context, g *globals, options ci.Options, target string) (*ci.Report, error) {
+func (o *checkOptions) compare(ctx context.Context, g *globals, options ci.Options, target string, errOut io.Writer) (*ci.Report, error) {
 	repo, err := g.workTree(ctx)
 	if err != nil {
 		return nil, err
@@ -208,23 +248,36 @@ func (o *checkOptions) compare(ctx context.Context, g *globals, options ci.Optio
 	if err != nil {
 		return nil, err
 	}
+	if o.merge != "" {
+		if o.job, err = o.openMerge(ctx, repo, base); err != nil {
+			return nil, err
+		}
+		o.head = o.job.pull.Head
+	}
 	change, done, err := repo.change(ctx, base, o.head)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
+	change.Base = g.attested(ctx, change.Base, errOut) // which documents are granted
 	options.Sequences = func(ctx context.Context, path string) (int64, error) { return repo.highestSequence(ctx, base, path) }
 	r, err := ci.Compare(ctx, change, options)
 	if err != nil {
 		return nil, err
 	}
 	r.Base, r.Head = base, o.head
+	if o.job != nil {
+		o.job.report, o.job.paths = r, change.Paths
+	}
 	return r, nil
 }
 
 // baseCommit is the commit that --base names.
 func (r *accessRepo) baseCommit(ctx context.Context, base, target string) (string, error) {
 	if base != "" && base != "auto" {
+		if err := r.unambiguous(ctx, base); err != nil {
+			return "", err
+		}
 		commit, err := r.git.git(ctx, "rev-parse", "--verify", "--end-of-options", base+"^{commit}")
 		if err != nil {
 			return "", hint(fmt.Errorf("--base %s is not a commit of %s", base, r.location), "fetch it; in CI, check out the whole history (fetch-depth: 0)")
@@ -245,6 +298,28 @@ func (r *accessRepo) baseCommit(ctx context.Context, base, target string) (strin
 		}
 	}
 	return "", hint(fmt.Errorf("branch %s, into which this would be merged, is not here", branch), "fetch it (in CI: check out the whole history, fetch-depth: 0), or name a commit with --base")
+}
+
+// unambiguous refuses a base that is the name of a branch and of something else. Whoever can push
+// tags could otherwise put a commit of their own, with rules of their own, in the place of the branch.
+func (r *accessRepo) unambiguous(ctx context.Context, base string) error {
+	name := base
+	if i := strings.IndexAny(base, "^~@:"); i >= 0 {
+		name = base[:i]
+	}
+	var found []string
+	for _, ref := range []string{name, "refs/" + name, "refs/tags/" + name, "refs/heads/" + name, "refs/remotes/" + name} {
+		if !strings.HasPrefix(ref, "refs/") {
+			continue
+		}
+		if _, err := r.git.git(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", ref); err == nil {
+			found = append(found, ref)
+		}
+	}
+	if len(found) > 1 {
+		return hint(fmt.Errorf("--base %s is ambiguous: there are %s", base, strings.Join(found, " and ")), "delete the one that is not meant, or write the other one in full")
+	}
+	return nil
 }
 
 // change is what a commit, a tree or, for "", the work tree changes since it left

@@ -22,7 +22,7 @@ func describeReview(r *reviews.Review) string {
 		line("  - %s, each time only after a person agreed", describeRule(rule))
 	}
 	for _, m := range s.Mask {
-		line("  with %s masked (%s), beside what the connection masks", m.Column, m.With)
+		line("  with %s masked (%s), beside what the connection masks", m.Column, m.How())
 	}
 	for _, column := range s.Unmask {
 		line("  with %s NOT masked, although the connection masks it", column)
@@ -41,6 +41,9 @@ func describeReview(r *reviews.Review) string {
 	}
 	if s.Limits.Bytes > 0 {
 		line("  and at most %d bytes of rows a session", s.Limits.Bytes)
+	}
+	if s.Limits.Lookups > 0 {
+		line("  and at most %d looked up values of masked columns an hour on each gateway", s.Limits.Lookups)
 	}
 	if s.Limits.Sessions > 0 {
 		line("  and at most %d sessions at once on each gateway", s.Limits.Sessions)
@@ -80,7 +83,7 @@ func describeConnection(c *reviews.Connection) string {
 		return text + "; nothing is masked"
 	}
 	for _, m := range c.Spec.Mask {
-		text += fmt.Sprintf("\nmasked: %s with %s", m.Column, m.With)
+		text += fmt.Sprintf("\nmasked: %s with %s", m.Column, m.How())
 	}
 	return text
 }

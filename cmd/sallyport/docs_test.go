@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sallyport-dev/sallyport/internal/peers"
+	"github.com/sallyport-dev/sallyport/internal/s3test"
 	"github.com/sallyport-dev/sallyport/policies"
 	"github.com/sallyport-dev/sallyport/reviews"
 )
@@ -132,6 +133,43 @@ func TestReviewingPage(t *testing.T) {
 	}
 	if strings.Contains(string(out), password) {
 		t.Errorf("the output shows the password:\n%s", out)
+	}
+}
+
+// The page for operators of sync, with the bucket of an S3 server.
+func TestSyncPage(t *testing.T) {
+	server := s3test.Start(t)
+	home, bin := t.TempDir(), t.TempDir()
+	self, err := os.Executable() // which is sallyport by that name: see TestMain
+	if err == nil {
+		err = os.Symlink(self, filepath.Join(bin, "sallyport"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-c", `set -eu
+ssh-keygen -q -t ed25519 -N '' -f alice
+sallyport init access --as user:alice --key alice --lab
+mv "$XDG_CONFIG_HOME/sallyport/access" keys
+cd access
+TRUST=sha256:$(sha256sum < trust/root.yaml | cut -c1-64)
+`+consoleScript(t, "../../docs/sync.md"))
+	cmd.WaitDelay = 5 * time.Second
+	cmd.Dir = home
+	cmd.Env = append(peers.CleanEnv(os.Environ(), home), "PATH="+bin+":"+os.Getenv("PATH"), "XDG_CONFIG_HOME="+filepath.Join(home, ".config"), "BUCKET="+server.Location("prod"))
+	for name, value := range s3test.Env() {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{"published in s3://releases/prod", "brought ../extension.yaml with 1 signature to s3://releases/prod"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("the output does not show %q:\n%s", want, out)
+		}
 	}
 }
 

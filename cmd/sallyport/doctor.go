@@ -281,7 +281,7 @@ func (o *doctorOptions) documents(ctx context.Context, d *diagnosis, repo *acces
 		d.add(levelFail, "documents", err.Error(), "fetch the remote")
 		return nil
 	}
-	tree, err := reviews.Load(merged.files, reviews.LoadOptions{Now: time.Now()})
+	tree, err := reviews.Load(merged.files, merged.options(reviews.RequireApprovals))
 	switch {
 	case err != nil:
 		d.add(levelFail, "documents", fmt.Sprintf("nothing of %s can be granted: %v", merged.ref, err), "sallyport check --require-approved --ref "+merged.ref)
@@ -498,7 +498,10 @@ func (d *diagnosis) connection(ctx context.Context, tree *reviews.Tree, name str
 	for _, gateway := range tree.Root.Spec.Gateways {
 		d.reach(ctx, gateway, addressOf(tree, gateway.Name))
 	}
-	if c.Catalog == nil {
+	switch err := unapproved(c); {
+	case err != nil:
+		d.add(levelWarn, "catalog", "that of "+name+" is not approved, so that examples cannot run", "sallyport check --require-approved says what it lacks")
+	case c.Catalog == nil:
 		d.add(levelWarn, "catalog", name+" has none, so that examples cannot run", "sallyport catalog pull "+name)
 	}
 	secret, err := credential.Resolve(ctx, c.Spec.Credential)

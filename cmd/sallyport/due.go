@@ -31,8 +31,8 @@ older than their connection's review.maxAge allows, by the person who answers fo
 subject. What is over already is listed too; --within 0 lists only that.
 
 An approval is as old as the first commit of the merged branch that has the review's
-present bytes. That is by git's own dates, which whoever merges can choose; what
-counts at the gateway is when sync first saw it.
+present bytes: since sync first saw that, as at the gateway, where its log of releases
+on the audit branch tells; otherwise by git's own dates, which whoever merges can choose.
 
 --renew makes one branch for each owner with all of that owner's reviews: each the
 same, with the next sequence and for as long again. The owner or whoever else is asked
@@ -66,7 +66,8 @@ type due struct {
 	Connection string    `json:"connection"`
 	Risk       string    `json:"risk"`
 	Expires    time.Time `json:"expires"`
-	Approved   time.Time `json:"approved"`          // first commit with these bytes, by git's dates
+	Approved   time.Time `json:"approved"`          // first commit with these bytes
+	By         string    `json:"approvedBy"`        // whose date that is: sync, or git
 	Stale      time.Time `json:"staleAt,omitzero"`  // when its approval is too old; zero: never
 	When       time.Time `json:"due"`               // the earlier of the two
 	Why        string    `json:"why"`               // expires | stale
@@ -99,7 +100,11 @@ func (o *dueOptions) run(ctx context.Context, g *globals, out, errOut io.Writer)
 		return err
 	}
 	now := time.Now()
-	owners, err := o.collect(ctx, repo, merged, tree, now, now.Add(within))
+	ages := &ages{repo: repo, merged: merged}
+	if err := ages.read(ctx, tree); err != nil {
+		fmt.Fprintf(errOut, "note: approvals are as old as git says, since the audit branch cannot be read: %s\n", clean(err.Error()))
+	}
+	owners, err := o.collect(ctx, ages, tree, now, now.Add(within))
 	if err != nil {
 		return err
 	}
@@ -137,7 +142,7 @@ func parseDays(text string) (time.Duration, error) {
 }
 
 // collect finds what is due, by owner.
-func (o *dueOptions) collect(ctx context.Context, repo *accessRepo, merged *snapshot, tree *reviews.Tree, now, until time.Time) ([]*dueOwner, error) {
+func (o *dueOptions) collect(ctx context.Context, ages *ages, tree *reviews.Tree, now, until time.Time) ([]*dueOwner, error) {
 	byOwner := make(map[string]*dueOwner)
 	for _, name := range sortedKeys(tree.Reviews) {
 		r := tree.Reviews[name]
@@ -150,7 +155,7 @@ func (o *dueOptions) collect(ctx context.Context, repo *accessRepo, merged *snap
 		d := &due{Review: name, Subject: r.Spec.Subject, Connection: r.Spec.Connection, Risk: labelOf(connection), Expires: r.Spec.Validity.Expires, When: r.Spec.Validity.Expires, Why: "expires"}
 		if maxAge > 0 || !d.When.After(until) {
 			var err error
-			if d.Approved, err = approvedAt(ctx, repo, merged, r.Source.Path); err != nil {
+			if d.Approved, d.By, err = ages.approved(ctx, r.Source.Path); err != nil {
 				return nil, err
 			}
 		}
@@ -176,18 +181,40 @@ func (o *dueOptions) collect(ctx context.Context, repo *accessRepo, merged *snap
 	return list, nil
 }
 
-// approvedAt is the date of the first commit of the unbroken stretch of the merged
-// branch that has the present bytes.
-func approvedAt(ctx context.Context, repo *accessRepo, merged *snapshot, path string) (time.Time, error) {
-	out, err := repo.git.git(ctx, "log", "--first-parent", "-1", "--format=%cI", merged.commit, "--", path)
-	if err != nil {
-		return time.Time{}, err
+// ages tell since when reviews stand as they do.
+type ages struct {
+	repo   *accessRepo
+	merged *snapshot
+	seen   map[string]time.Time // commits of the merged branch, as far as sync's log tells
+}
+
+func (a *ages) read(ctx context.Context, tree *reviews.Tree) error {
+	taken, err := a.repo.loggedSightings(ctx, a.merged, tree)
+	if err != nil || len(taken) == 0 {
+		return err
 	}
-	at, err := time.Parse(time.RFC3339, out)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("%s: git tells no date of its last change: %w", path, err)
+	out, err := a.repo.git.git(ctx, "rev-list", "--first-parent", a.merged.commit)
+	if err == nil {
+		a.seen = firstSeen(strings.Split(out, "\n"), taken)
 	}
-	return at.UTC(), nil
+	return err
+}
+
+// approved is when the first commit came of the unbroken stretch of the merged branch
+// that has the present bytes, and whose word that is.
+func (a *ages) approved(ctx context.Context, path string) (at time.Time, by string, err error) {
+	out, err := a.repo.git.git(ctx, "log", "--first-parent", "-1", "--format=%H %cI", a.merged.commit, "--", path)
+	if err != nil {
+		return time.Time{}, "", err
+	}
+	commit, date, _ := strings.Cut(out, " ")
+	if at, known := a.seen[commit]; known {
+		return at.UTC(), "sync", nil
+	}
+	if at, err = time.Parse(time.RFC3339, date); err != nil {
+		return time.Time{}, "", fmt.Errorf("%s: git tells no date of its last change: %w", path, err)
+	}
+	return at.UTC(), "git", nil
 }
 
 // renewAll makes one branch with everything of one owner.

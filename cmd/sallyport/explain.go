@@ -126,7 +126,7 @@ func (a *access) treeFor(ctx context.Context, ref string) (*reviews.Tree, error)
 		return nil, err
 	}
 	a.snapshot = s
-	tree, err := reviews.Load(s.files, reviews.LoadOptions{Now: time.Now(), Approvals: reviews.ReportApprovals})
+	tree, err := reviews.Load(s.files, s.options(reviews.ReportApprovals))
 	if err != nil {
 		return nil, fmt.Errorf("the access repo at %s is not usable: %w", ref, err)
 	}
@@ -186,7 +186,7 @@ func (e *explanation) print(out io.Writer) {
 		fmt.Fprintf(out, "effect     %s %s%s\n", effect.Verb, effect.Object, columns)
 	}
 	for _, m := range e.Masks {
-		fmt.Fprintf(out, "mask       %s with %s\n", m.Column, m.With)
+		fmt.Fprintf(out, "mask       %s with %s\n", m.Column, m.How())
 	}
 	if e.Rewritten != "" {
 		fmt.Fprintf(out, "sent as    %s\n", clean(e.Rewritten))

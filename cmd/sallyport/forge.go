@@ -44,7 +44,18 @@ func configuredForge(ctx context.Context, repo *accessRepo) (*forge, error) {
 			if err != nil {
 				return nil, err
 			}
-			return p.Weaknesses(approvalsInForge(config)), nil
+			lacks := p.Weaknesses(approvalsInForge(config))
+			if len(p.Checks) == 0 && len(p.Unseen) == 0 {
+				lacks = append(lacks, "no status has to be good before a merge into "+branch+": require that of the job that runs `sallyport check`")
+			}
+			return lacks, nil
+		},
+		checks: func(ctx context.Context, commit string) (string, error) {
+			standing, err := client.Standing(ctx, commit)
+			return oneLine(standing.String()), err
+		},
+		word: func(ctx context.Context, number int, base, branch string) (*forgeWord, error) {
+			return askWord(ctx, client, config.Spec.Forge.Kind, number, base, branch)
 		},
 		comment: func(ctx context.Context, number int, body string) error {
 			return client.Comment(ctx, number, "review", body)
@@ -55,13 +66,19 @@ func configuredForge(ctx context.Context, repo *accessRepo) (*forge, error) {
 // forgeClient is nil when no forge is configured or there is no token for it.
 func forgeClient(ctx context.Context, repo *accessRepo) (*onForge.Client, *reviews.Config, error) {
 	config, err := repo.mergedConfig(ctx)
-	if err != nil || config == nil || config.Spec.Forge.Kind == "" {
+	if err != nil || config == nil {
 		return nil, nil, err
 	}
+	client, err := clientOf(ctx, repo, config)
+	return client, config, err
+}
+
+// clientOf is the forge that settings name, nil without one or without a token for it.
+func clientOf(ctx context.Context, repo *accessRepo, config *reviews.Config) (*onForge.Client, error) {
 	f := config.Spec.Forge
 	token := forgeToken(f.Kind)
-	if token == "" {
-		return nil, nil, nil
+	if f.Kind == "" || token == "" {
+		return nil, nil
 	}
 	account := int64(0)
 	if os.Getenv("GITHUB_ACTIONS") == "true" && token == os.Getenv("GITHUB_TOKEN") {
@@ -74,10 +91,9 @@ func forgeClient(ctx context.Context, repo *accessRepo) (*onForge.Client, *revie
 	// What is merged here is whatever this clone has; in a pull request's job that may be the
 	// change itself. The token goes only where the clone came from.
 	if remote := repo.remoteAddress(ctx); !samePlace(address, remote) {
-		return nil, nil, hint(fmt.Errorf("spec.forge is at %s, and this clone's remote is %q: no token is sent there", address, gitrepo.Redact(remote)), "clone from where the pull requests are, or unset the token's variable")
+		return nil, hint(fmt.Errorf("spec.forge is at %s, and this clone's remote is %q: no token is sent there", address, gitrepo.Redact(remote)), "clone from where the pull requests are, or unset the token's variable")
 	}
-	client, err := onForge.Open(onForge.Options{Kind: onForge.Kind(f.Kind), Remote: address + "/" + f.Repository + ".git", URL: address, Token: onForge.Token(token), Account: account})
-	return client, config, err
+	return onForge.Open(onForge.Options{Kind: onForge.Kind(f.Kind), Remote: address + "/" + f.Repository + ".git", URL: address, Token: onForge.Token(token), Account: account})
 }
 
 // remoteAddress is where the access repo was cloned from, "" when that is nowhere.

@@ -48,9 +48,8 @@ func (w *workTree) gitInput(ctx context.Context, input string, args ...string) (
 		cmd.Stdin = strings.NewReader(input)
 	}
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if len(w.env) > 0 {
-		cmd.Env = append(os.Environ(), w.env...)
-	}
+	// Grafts change the history that is seen as replacements change objects.
+	cmd.Env = append(append(os.Environ(), "GIT_GRAFT_FILE="+os.DevNull), w.env...)
 	if err := cmd.Run(); err != nil {
 		if errors.Is(err, exec.ErrNotFound) {
 			return nil, hint(err, "install git: sallyport drives your own")

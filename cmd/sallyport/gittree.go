@@ -211,18 +211,22 @@ type gitEntry struct {
 }
 
 // parseTree reads the entries of a tree object, sorted by name. A name that a
-// malformed one has twice is there twice, which the loader refuses.
+// malformed one has twice is there twice, which the loader refuses. So is a name
+// that no path can hold; it must not be joined to one.
 func parseTree(b []byte, hashSize int) ([]fs.DirEntry, error) {
 	var list []fs.DirEntry
 	for len(b) > 0 {
 		head, rest, ok := bytes.Cut(b, []byte{0})
 		mode, name, named := strings.Cut(string(head), " ")
-		if !ok || !named || name == "" || len(rest) < hashSize {
+		if !ok || !named || len(rest) < hashSize {
 			return nil, errors.New("the tree is malformed")
 		}
 		e := &gitEntry{name: name, id: hex.EncodeToString(rest[:hashSize]), mode: modeOf(mode)}
 		if mode == "40000" {
 			e.mode = fs.ModeDir | 0o755
+		}
+		if name == "." || strings.Contains(name, "/") || !fs.ValidPath(name) {
+			e.name, e.mode = strconv.QuoteToASCII(strings.ReplaceAll(name, "/", "\uFF0F")), fs.ModeIrregular
 		}
 		list = append(list, e)
 		b = rest[hashSize:]

@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sallyport-dev/sallyport/ci"
+	"github.com/sallyport-dev/sallyport/gatewayd/postgres"
 	"github.com/sallyport-dev/sallyport/gatewayd/postgres/sqlguard"
 	"github.com/sallyport-dev/sallyport/policies"
 	"github.com/sallyport-dev/sallyport/reviews"
@@ -15,6 +18,9 @@ import (
 // under the review, with the committed catalog instead of the live one.
 func newGuard(connection *reviews.Connection, review *reviews.Review) (*sqlguard.Guard, error) {
 	name := connection.Metadata.Name
+	if err := unapproved(connection); err != nil {
+		return nil, err
+	}
 	if connection.Catalog == nil {
 		return nil, hint(fmt.Errorf("connection %s has no catalog, so no statement can be understood", name), "write it: sallyport catalog pull %s", name)
 	}
@@ -22,24 +28,20 @@ func newGuard(connection *reviews.Connection, review *reviews.Review) (*sqlguard
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", reviews.CatalogPath(name), err)
 	}
-	guard, err := sqlguard.New(catalog, sqlguard.Options{Masks: masksOf(connection, review), Functions: connection.Spec.Functions})
+	guard, err := sqlguard.New(catalog, guardOptions(connection, review))
 	if err != nil {
 		return nil, fmt.Errorf("connection %s: %w", name, err)
 	}
 	return guard, nil
 }
 
-// masksOf are those of a session under the review, or the connection's alone.
-func masksOf(connection *reviews.Connection, review *reviews.Review) []sqlguard.Mask {
+// guardOptions are those of a session under the review, or of the connection alone.
+func guardOptions(connection *reviews.Connection, review *reviews.Review) sqlguard.Options {
 	list := connection.Spec.Mask
 	if review != nil {
 		list = review.Masks(connection)
 	}
-	var masks []sqlguard.Mask
-	for _, m := range list {
-		masks = append(masks, sqlguard.Mask{Column: m.Column, With: m.With})
-	}
-	return masks
+	return postgres.GuardOptions(connection, list)
 }
 
 // scopeOf is the scope of a session that has just begun: the server's default
@@ -77,6 +79,15 @@ func decide(ctx context.Context, policy *policies.Policy, connection *reviews.Co
 		Review:     policies.NewDocument(review.JSON()),
 		Command:    command,
 	})
+}
+
+// unapproved says that a connection has a catalog, which an approval rule is for
+// and which therefore does not count.
+func unapproved(connection *reviews.Connection) error {
+	if connection.Catalog != nil || connection.CatalogSource.Path == "" {
+		return nil
+	}
+	return hint(fmt.Errorf("the catalog of connection %s is not approved", connection.Metadata.Name), "sallyport check --require-approved says what it lacks")
 }
 
 // classifiers are what ci knows of each protocol. They remember catalogs and
@@ -133,10 +144,42 @@ func maskProblems(catalog *sqlguard.Catalog, connection *reviews.Connection, rev
 		lines[m.Column] = source.Lines[fmt.Sprintf("mask[%d]", i)]
 	}
 	var problems reviews.Problems
-	for _, p := range sqlguard.CheckMasks(catalog, masksOf(connection, review)) {
+	for _, p := range sqlguard.CheckMasks(catalog, guardOptions(connection, review)) {
 		if line, own := lines[p.Column]; own {
 			at := reviews.Position{File: source.Path, Line: line}
 			problems = append(problems, reviews.Problem{Position: at, Message: p.Error(), Fix: "name a column of the catalog that this mask fits, or pull the catalog anew"})
+		}
+	}
+	if review != nil {
+		problems = append(problems, hashedAndWritten(connection, review)...)
+	}
+	return problems
+}
+
+// hashedAndWritten are the rules of a review that let columns be written whose
+// hashes it shows: the gateway refuses such writes, since guesses could be compared.
+func hashedAndWritten(connection *reviews.Connection, review *reviews.Review) (problems reviews.Problems) {
+	for _, m := range review.Masks(connection) {
+		if m.With != "hash" {
+			continue
+		}
+		at := strings.LastIndex(m.Column, ".")
+		relation, column := m.Column[:at], m.Column[at+1:]
+		for _, list := range []struct {
+			field string
+			rules []reviews.Rule
+		}{{"allow", review.Spec.Allow}, {"hold", review.Spec.Hold}} {
+			for i, r := range list.rules {
+				writes := slices.Contains(r.Verbs, "insert") || slices.Contains(r.Verbs, "update")
+				on := slices.ContainsFunc(r.On, func(on string) bool { return names(on, relation) })
+				if writes && on && (len(r.Columns) == 0 || slices.Contains(r.Columns, column)) {
+					problems = append(problems, reviews.Problem{
+						Position: reviews.Position{File: review.Source.Path, Line: review.Source.Lines[fmt.Sprintf("%s[%d]", list.field, i)]},
+						Message:  fmt.Sprintf("mask %s: %s may write this column, which is masked with hash: hashes of guesses could be compared with those of others", m.Column, review.Spec.Subject),
+						Fix:      "list the other columns with columns: in this rule, or mask the column with redact",
+					})
+				}
+			}
 		}
 	}
 	return problems

@@ -131,9 +131,11 @@ func (o *importOptions) run(ctx context.Context, g *globals, dsn string, out io.
 	if err != nil {
 		return err
 	}
-	if connection.Catalog, err = postgres.PullCatalog(ctx, connection, secret); err != nil {
+	catalog, err := postgres.PullCatalog(ctx, connection, secret)
+	if err != nil {
 		return err
 	}
+	connection.Catalog = reviews.BindCatalog(tree.Repo, connection.Metadata.Name, catalog)
 	d, err := o.drafts(tree, connection, survey)
 	if err != nil {
 		return err

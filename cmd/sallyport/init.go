@@ -38,6 +38,9 @@ type initOptions struct {
 	forges                           []string
 	keys                             string
 	gatewayKey, releaseKey, agentKey string
+	approvals, attesterKey           string
+	accounts                         []string
+	auto                             bool
 }
 
 func newInit(g *globals) *cobra.Command {
@@ -58,10 +61,17 @@ Nobody approves their own request. With --reviewer you name a second person. Wit
 --lab a second key is made on this machine and labelled as such, so that you can
 try the whole flow alone; it proves nothing and is not for production.
 
+With --approvals forge the approval of a pull request on GitHub, Gitea or Forgejo
+counts for a review as a signature does, once ` + "`sallyport sync`" + ` has attested it;
+--account says which numeric account is whose. With --auto-approve a rule of the
+policies approves small requests by itself, and the workflow merges those.
+
 Nothing is ever overwritten. In a repository that has other files, --dry-run shows
 what would be added.`,
 		Example: `  sallyport init access --lab
   sallyport init access --as user:alice --key ~/.ssh/id_ed25519 --reviewer user:bob=bob.pub
+  sallyport init access --as user:alice --reviewer user:bob=bob.pub --approvals forge --auto-approve --forge gitea \
+      --repository https://git.example.org/acme/access.git --account user:alice=17 --account user:bob=23
   sallyport init --dry-run
   sallyport init access --lab --target postgres://etl@127.0.0.1:5432/shop`,
 		Args: arguments(0, 1, "directory"),
@@ -91,6 +101,10 @@ what would be added.`,
 	f.StringVar(&o.gatewayKey, "gateway-key", "", "the gateway's private key, made when absent (default: gw1 in --keys)")
 	f.StringVar(&o.releaseKey, "release-key", "", "the key that signs releases, made when absent (default: release in --keys)")
 	f.StringVar(&o.agentKey, "agent-key", "", "the sample agent's key, made when absent (default: its name in --keys)")
+	f.StringVar(&o.approvals, "approvals", "signature", "what approves a review: signature, or forge for the approval of a pull request as well")
+	f.StringArrayVar(&o.accounts, "account", nil, "a reviewer's numeric account on the forge, as user:bob=23; may be repeated")
+	f.StringVar(&o.attesterKey, "attester-key", "", "the key that attests approvals in pull requests, made when absent (default: attester in --keys)")
+	f.BoolVar(&o.auto, "auto-approve", false, "let a rule of the policies approve small requests, and CI merge them")
 	g.jsonFlag(c)
 	return c
 }
@@ -98,8 +112,8 @@ what would be added.`,
 // initKeys are the keys of a new access repo. In a dry run those that would be
 // made are nil.
 type initKeys struct {
-	own, lab, gateway, release, agent *reviews.Signer
-	made                              []string // files
+	own, lab, gateway, release, agent, attester *reviews.Signer
+	made                                        []string // files
 }
 
 func (o *initOptions) run(ctx context.Context, g *globals, dir string, out io.Writer) error {
@@ -163,6 +177,9 @@ func (o *initOptions) defaults(dir string) error {
 			return usage("--forge %s does not exist: write one of %s", forge, strings.Join(forges, ", "))
 		}
 	}
+	if o.approvals != "signature" && o.approvals != "forge" {
+		return usage("--approvals %s does not exist: write signature or forge", o.approvals)
+	}
 	if o.lab && o.as == labReviewer {
 		return usage("--as %s is the lab's own reviewer", o.as)
 	}
@@ -188,7 +205,7 @@ func (o *initOptions) keyFiles(dir string) error {
 		o.keys = filepath.Join(config, "sallyport", filepath.Base(abs))
 	}
 	for file, name := range map[*string]string{
-		&o.gatewayKey: "gw1", &o.releaseKey: "release", &o.agentKey: strings.ReplaceAll(o.agent, ":", "_"),
+		&o.gatewayKey: "gw1", &o.releaseKey: "release", &o.attesterKey: "attester", &o.agentKey: strings.ReplaceAll(o.agent, ":", "_"),
 	} {
 		if *file == "" {
 			*file = filepath.Join(o.keys, name)
@@ -211,7 +228,7 @@ func (o *initOptions) sample(ctx context.Context, dir string) (*sample, error) {
 	s := &sample{
 		Repo: uuid.NewString(), Repository: o.repository, Branch: o.branch, Owner: o.as,
 		Gateway: "gw1", Listen: o.listen, Connection: o.connection, Credential: o.credential,
-		Agent: o.agent, Version: build().Version, TLS: "verify-full",
+		Agent: o.agent, Version: build().Version, TLS: "verify-full", Approvals: o.approvals, Auto: o.auto,
 	}
 	if !strings.HasPrefix(s.Version, "v") || strings.Contains(s.Version, "+") {
 		s.Version = "latest"
@@ -237,7 +254,30 @@ func (o *initOptions) sample(ctx context.Context, dir string) (*sample, error) {
 		others = append(others, p)
 	}
 	s.setPeople(others, o.lab)
-	return s, nil
+	if o.approvals == "forge" || o.auto {
+		var err error
+		if s.Forge, err = forgeNamed(s.Repository, s.Forges); err != nil {
+			return nil, err
+		}
+	}
+	return s, s.setAccounts(o.accounts)
+}
+
+// setAccounts says who is who on the forge. Logins can be given up and taken, ids cannot.
+func (s *sample) setAccounts(accounts []string) error {
+	if len(accounts) > 0 && s.Forge == nil {
+		return usage("--account goes with --approvals forge or --auto-approve")
+	}
+	for _, text := range accounts {
+		name, id, _ := strings.Cut(text, "=")
+		i := slices.IndexFunc(s.People, func(p person) bool { return p.Name == name })
+		n, err := strconv.ParseInt(id, 10, 64)
+		if i < 0 || err != nil || n <= 0 {
+			return usage("--account %s: write user:bob=23, with you or one of --reviewer and the numeric id of the account", text)
+		}
+		s.People[i].Account = n
+	}
+	return nil
 }
 
 func (o *initOptions) defaultRepository(ctx context.Context, dir string) string {
@@ -315,6 +355,7 @@ func (o *initOptions) openKeys(s *sample) (*initKeys, error) {
 		{&k.gateway, o.gatewayKey, "gateway gw1", false},
 		{&k.release, o.releaseKey, "release", false},
 		{&k.agent, o.agentKey, o.agent, s.AgentOwner == ""},
+		{&k.attester, o.attesterKey, "attester", o.approvals != "forge"},
 		{&k.lab, filepath.Join(o.keys, "lab-reviewer"), labReviewer + " (lab)", !o.lab},
 	}
 	for _, w := range wanted {
@@ -369,6 +410,9 @@ func (s *sample) setPeople(reviewers []person, lab bool) {
 // fill puts the public keys in.
 func (s *sample) fill(k *initKeys) {
 	s.GatewayKey, s.ReleaseKey, s.AgentKey = publicOf(k.gateway, "gateway gw1"), publicOf(k.release, "release"), publicOf(k.agent, s.Agent)
+	if s.Approvals == "forge" {
+		s.AttesterKey = publicOf(k.attester, "attester")
+	}
 	for i := range s.People {
 		switch s.People[i].Name {
 		case s.Owner:
@@ -523,6 +567,9 @@ func (o *initOptions) tell(ctx context.Context, g *globals, out io.Writer, work 
 	}
 	if k.agent != nil {
 		r.Keys[s.Agent] = o.agentKey
+	}
+	if k.attester != nil {
+		r.Keys["attester"] = o.attesterKey
 	}
 	if k.lab != nil {
 		r.Keys[s.Lab] = filepath.Join(o.keys, "lab-reviewer")

@@ -5,6 +5,7 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -12,13 +13,17 @@ import (
 
 	"github.com/sallyport-dev/sallyport/ci"
 	"github.com/sallyport-dev/sallyport/reviews"
+	onForge "github.com/sallyport-dev/sallyport/reviews/forge"
 )
 
 //go:embed template
 var templateFiles embed.FS
 
 // person is a principal of the trust root.
-type person struct{ Name, Key string }
+type person struct {
+	Name, Key string
+	Account   int64 // on the forge, 0 when not told
+}
 
 // sample is what the files of a new access repo are made from.
 type sample struct {
@@ -34,6 +39,10 @@ type sample struct {
 	Agent, AgentOwner, AgentKey string // AgentOwner is "" when nobody could approve it
 	Version, GitHubOwner        string
 	Forges                      []string // whose workflows are written
+	Approvals                   string   // mode of the rule for reviews: signature or forge
+	Auto                        bool     // an auto_approve rule counts, and CI merges
+	Forge                       *reviews.Forge
+	AttesterKey                 string // "" unless approvals of pull requests count
 }
 
 // newFile is a file of a new access repo.
@@ -107,6 +116,32 @@ func forgesOf(repository string) []string {
 		}
 	}
 	return forges
+}
+
+// forgeNamed is the forge that a repository's address speaks of: what an https or ssh
+// address has before owner and name is where its people and its API are.
+func forgeNamed(repository string, workflows []string) (*reviews.Forge, error) {
+	repo, err := onForge.ParseRemote(repository)
+	if err != nil {
+		return nil, usage("--approvals forge and --auto-approve need --repository, the address on the forge: %v", err)
+	}
+	if _, ok := githubPath(repository); ok {
+		return &reviews.Forge{Kind: "github", Repository: repo.String()}, nil
+	}
+	f := &reviews.Forge{URL: "https://" + repo.Host, Repository: repo.String()}
+	if u, err := url.Parse(repository); err == nil && (u.Scheme == "https" || u.Scheme == "http") {
+		before, _, _ := strings.Cut(strings.TrimSuffix(strings.TrimRight(u.Path, "/"), ".git")+"\n", "/"+repo.String()+"\n")
+		f.URL = u.Scheme + "://" + u.Host + before
+	}
+	switch {
+	case slices.Equal(workflows, []string{"github"}):
+		f.Kind = "github"
+	case slices.Equal(workflows, []string{"gitea"}):
+		f.Kind = "gitea"
+	default:
+		return nil, usage("--approvals forge and --auto-approve need to know what %s is: write --forge github or --forge gitea (also for Forgejo)", repo.Host)
+	}
+	return f, nil
 }
 
 func (s *sample) on(forge string) bool { return slices.Contains(s.Forges, forge) }

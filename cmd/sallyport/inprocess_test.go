@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/sallyport-dev/sallyport/internal/peers"
+	onForge "github.com/sallyport-dev/sallyport/reviews/forge"
 )
 
 // workplace is a folder of its own with an access repo "access" of user:alice,
@@ -130,5 +132,48 @@ func TestForgeSeam(t *testing.T) {
 	lacks = []string{"force pushes are allowed"}
 	if out, _, code := w.run(f, "doctor"); code != exitFailed || !strings.Contains(out, "fail  protection   main: force pushes are allowed") {
 		t.Errorf("doctor: %d %s", code, out)
+	}
+}
+
+// --wait counts who approved the pull request, beside who signed, and only of the commit that is its head.
+func TestWaitCountsApprovalsOnTheForge(t *testing.T) {
+	w := newWorkplace(t)
+	edit := func(path, old, replacement string) {
+		t.Helper()
+		b, err := os.ReadFile(w.path("access/" + path))
+		if err != nil || !strings.Contains(string(b), old) {
+			t.Fatalf("%s: %v\n%s", path, err, b)
+		}
+		if err := os.WriteFile(w.path("access/"+path), []byte(strings.Replace(string(b), old, replacement, 1)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	edit("sallyport.yaml", "mode: signature, threshold: 1", "mode: forge, threshold: 2")
+	edit("sallyport.yaml", "  # Every rule", "  forge: {kind: gitea, url: https://git.example, repository: acme/access}\n  # Every rule")
+	edit("trust/root.yaml", "- name: user:carol\n", "- name: user:carol\n      forge: {gitea: 23}\n")
+	w.git("commit", "--quiet", "--all", "--message", "approvals on the forge")
+	w.must(nil, "sign", "sallyport.yaml", "--as", "user:alice", "--key", w.path("alice"))
+	w.must(nil, "sign", "trust/root.yaml", "--as", "user:alice", "--key", w.path("alice"))
+	w.git("clone", "--quiet", "--bare", w.path("access"), w.path("origin.git"))
+	w.git("remote", "add", "origin", w.path("origin.git"))
+	w.git("fetch", "--quiet", "origin")
+	for name, c := range map[string]struct{ stale, want string }{
+		"one":     {"", "CI passed, 1 of 2 approvals"},
+		"another": {strings.Repeat("1", 40), "CI passed, 0 of 2 approvals"},
+	} {
+		w.git("switch", "--quiet", "main")
+		f := func(context.Context, *accessRepo) (*forge, error) {
+			return &forge{
+				checks: func(context.Context, string) (string, error) { return "CI passed", nil },
+				word: func(_ context.Context, _ int, _, branch string) (*forgeWord, error) {
+					return &forgeWord{kind: "gitea", head: cmp.Or(c.stale, w.git("rev-parse", branch)), approved: []onForge.User{{ID: 23}}}, nil
+				},
+			}, nil
+		}
+		out, errOut, code := w.run(f, "request", "orders-db", "--as", "agent:etl", "--requester", "user:alice", "--name", name, "--allow", "select:app.orders",
+			"--reason", "why", "--wait", "--every", "100ms", "--timeout", "2s")
+		if code != exitFailed || !strings.Contains(out, c.want+"\n") {
+			t.Errorf("%s: %d %s%s; want %q", name, code, out, errOut, c.want)
+		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/sallyport-dev/sallyport/ci"
 	"github.com/sallyport-dev/sallyport/reviews"
 )
 
@@ -34,7 +35,7 @@ type proposal struct {
 	bytes  map[string][]byte
 	// conflicts are files that were changed on both sides.
 	conflicts []string
-	catalogs  []string // catalogs it changes, which nobody signs
+	catalogs  []string // catalogs it changes and no approval rule is for, so nobody signs them
 	others    []string // files it changes that are no documents
 	touched   map[string]bool
 	unrelated bool // it shares no history with what is merged
@@ -48,6 +49,7 @@ type proposals struct {
 	before *reviews.Tree
 	cache  *reviews.Cache
 	now    time.Time
+	auto   func(*reviews.Review, *reviews.Connection) string // the merged policies' automatic approvals
 }
 
 func openProposals(ctx context.Context, repo *accessRepo, now time.Time) (*proposals, error) {
@@ -55,13 +57,13 @@ func openProposals(ctx context.Context, repo *accessRepo, now time.Time) (*propo
 	if err != nil {
 		return nil, err
 	}
-	s := &proposals{repo: repo, merged: merged, files: fstest.MapFS{}, cache: reviews.NewCache(), now: now}
+	s := &proposals{repo: repo, merged: merged, files: fstest.MapFS{}, cache: reviews.NewCache(), now: now, auto: ci.AutoApproval(ctx, merged.files)}
 	for path, f := range merged.files.(*treeFS).files {
 		if !strings.HasPrefix(path, "reviews/") {
 			s.files[path] = f
 		}
 	}
-	s.before, err = reviews.Load(merged.files, reviews.LoadOptions{Now: now, Cache: s.cache})
+	s.before, err = reviews.Load(merged.files, reviews.LoadOptions{Now: now, Cache: s.cache, AutoApprove: s.auto})
 	if s.before == nil || s.before.Root == nil {
 		return nil, fmt.Errorf("the access repo at %s is not usable: %w", merged.ref, err)
 	}
@@ -235,9 +237,6 @@ func (s *proposals) judge(p *proposal, changed []string, head fstest.MapFS) erro
 		if !control(path) || reviews.KindOf(signedDocument(path)) == reviews.KindPolicy || strings.HasPrefix(path, "policies/") {
 			overlay(rules, path, head[path])
 		}
-		if strings.HasSuffix(path, ".catalog.json") {
-			p.catalogs = append(p.catalogs, path)
-		}
 		if document := signedDocument(path); reviews.KindOf(document) != "" {
 			documents[document] = documents[document] || document == path
 		}
@@ -248,6 +247,12 @@ func (s *proposals) judge(p *proposal, changed []string, head fstest.MapFS) erro
 		p.rules, p.all = s.load(rules), s.load(all)
 	}
 	for document, itself := range documents {
+		if reviews.KindOf(document) == reviews.KindCatalog && !p.ruled(document) {
+			if itself {
+				p.catalogs = append(p.catalogs, document)
+			}
+			continue
+		}
 		if itself || p.pending(document) != nil || (len(s.source(document)) == 0 && all[document] != nil) {
 			p.paths = append(p.paths, document)
 		}
@@ -256,10 +261,22 @@ func (s *proposals) judge(p *proposal, changed []string, head fstest.MapFS) erro
 		}
 	}
 	slices.Sort(p.paths)
+	slices.Sort(p.catalogs)
 	if p.after.Root == nil {
 		return errors.New("the merged trust root cannot be read")
 	}
 	return nil
+}
+
+// ruled tells whether an approval rule is for a catalog.
+func (p *proposal) ruled(catalog string) bool {
+	name := documentName(catalog)
+	for _, tree := range []*reviews.Tree{p.before, p.after} {
+		if c := tree.Connections[name]; c != nil && c.CatalogSource.Path != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // bring adds a merged document and its signatures to files.
@@ -303,6 +320,10 @@ func sourceIn(t *reviews.Tree, path string) *reviews.Source {
 		if c := t.Connections[documentName(path)]; c != nil {
 			return &c.Source
 		}
+	case reviews.KindCatalog:
+		if c := t.Connections[documentName(path)]; c != nil && c.Catalog != nil && c.CatalogSource.Path != "" {
+			return &c.CatalogSource
+		}
 	case reviews.KindPrincipal:
 		for _, p := range t.Principals {
 			if p.Source.Path == path {
@@ -316,7 +337,7 @@ func sourceIn(t *reviews.Tree, path string) *reviews.Source {
 // documentName is a path without its folder and suffix.
 func documentName(path string) string {
 	_, name, _ := strings.Cut(path, "/")
-	return strings.TrimSuffix(name, ".yaml")
+	return strings.TrimSuffix(strings.TrimSuffix(name, ".yaml"), ".catalog.json")
 }
 
 // overlay writes a file into a tree, or takes it out.
@@ -331,7 +352,7 @@ func overlay(files fstest.MapFS, path string, f *fstest.MapFile) {
 // load keeps what lacks approvals, and lists it. The error of a tree that grants
 // nothing is in its problems.
 func (s *proposals) load(files fstest.MapFS) *reviews.Tree {
-	tree, _ := reviews.Load(newTreeFS(files), reviews.LoadOptions{Now: s.now, Approvals: reviews.ReportApprovals, Cache: s.cache})
+	tree, _ := reviews.Load(newTreeFS(files), reviews.LoadOptions{Now: s.now, Approvals: reviews.ReportApprovals, Cache: s.cache, AutoApprove: s.auto})
 	return tree
 }
 
@@ -421,14 +442,12 @@ func (p *proposal) riskOf(path string) string {
 	switch kind := reviews.KindOf(path); kind {
 	case reviews.KindRoot, reviews.KindConfig, reviews.KindPolicy:
 		return "trust"
-	case reviews.KindConnection:
+	case reviews.KindConnection, reviews.KindCatalog:
 		name = documentName(path)
 	case reviews.KindReview:
 		name, _, _ = strings.Cut(documentName(path), "/")
 	case reviews.KindPrincipal:
 		return p.riskOfPrincipal(path)
-	default:
-		name = strings.TrimSuffix(documentName(path), ".catalog.json")
 	}
 	before, after := p.before.Connections[name], p.after.Connections[name]
 	if before == nil && after == nil {

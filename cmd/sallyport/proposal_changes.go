@@ -239,15 +239,17 @@ func shortList(words []string, most int) string {
 // masksIn are the masks of a session under the review, column to function.
 func masksIn(connection *reviews.Connection, review *reviews.Review) map[string]string {
 	masks := make(map[string]string)
-	if review != nil {
-		for _, m := range review.Spec.Mask {
-			masks[m.Column] = m.With
-		}
+	var list []reviews.Mask
+	switch {
+	case review != nil && connection != nil:
+		list = append(slices.Clone(connection.Spec.Mask), review.Spec.Mask...)
+	case review != nil:
+		list = review.Spec.Mask
+	case connection != nil:
+		list = connection.Spec.Mask
 	}
-	if connection != nil {
-		for _, m := range connection.Spec.Mask {
-			masks[m.Column] = m.With
-		}
+	for _, m := range list {
+		masks[m.Column] = m.How()
 	}
 	return masks
 }

@@ -171,7 +171,7 @@ func (p *proposal) warnings(now time.Time) []string {
 		warnings = append(warnings, fmt.Sprintf("it also changes %s that no signature covers, read them with git diff: %s", count(len(p.others), "file"), shortList(p.others, 10)))
 	}
 	for _, path := range p.catalogs {
-		warnings = append(warnings, path+" changes: nobody signs a catalog, it only serves to check and to show examples")
+		warnings = append(warnings, path+" changes: no approval rule is for this catalog, so nobody signs it; it only serves to check and to show examples")
 	}
 	if p.before.Config == nil || len(p.before.Problems) > 0 {
 		for _, path := range p.paths {
@@ -217,7 +217,13 @@ func (p *proposal) document(ctx context.Context, policy *policies.Policy, path s
 	case reviews.KindPrincipal:
 		p.aboutPrincipal(&d)
 	case reviews.KindPolicy:
-		p.aboutPolicy(&d, before)
+		d.lines(before, after)
+		if d.Change == "removed" {
+			d.note("What it denied is denied no longer.")
+		}
+	case reviews.KindCatalog:
+		d.lines(before, after)
+		d.note("Examples and masks are checked with it, and reviewers see what it says. Gateways read the live schema.")
 	case reviews.KindRoot:
 		var old, now any
 		if p.before.Root != nil {
@@ -450,18 +456,15 @@ func (p *proposal) aboutPrincipal(d *documentReport) {
 	}
 }
 
-// aboutPolicy counts lines: what rules mean is in their text, and in the examples
-// whose verdict they change.
-func (p *proposal) aboutPolicy(d *documentReport, before *reviews.Source) {
+// lines counts those of a text that nothing here can put in words: what it means
+// is in it, and in the examples whose verdict it changes.
+func (d *documentReport) lines(before *reviews.Source, now []byte) {
 	var old []byte
 	if before != nil {
 		old = before.Bytes
 	}
-	gone, come := lineDifference(old, p.bytes[d.Path])
+	gone, come := lineDifference(old, now)
 	d.add(change{changes, fmt.Sprintf("%s added, %s removed: read them with git diff", count(come, "line"), count(gone, "line")), gone > 0})
-	if d.Change == "removed" {
-		d.note("What it denied is denied no longer.")
-	}
 }
 
 // lineDifference counts lines that only one of two texts has.
@@ -489,10 +492,8 @@ func (p *proposal) elsewhere(ctx context.Context, policy *policies.Policy) ([]ch
 		switch reviews.KindOf(path) {
 		case reviews.KindPolicy:
 			everything = true
-		case reviews.KindConnection:
+		case reviews.KindConnection, reviews.KindCatalog:
 			touched[documentName(path)] = true
-		case "":
-			touched[strings.TrimSuffix(documentName(path), ".catalog.json")] = true
 		}
 	}
 	if !everything && len(touched) == 0 {

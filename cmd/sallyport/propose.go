@@ -22,6 +22,8 @@ type forge struct {
 	protection func(ctx context.Context, branch string) (lacks []string, err error)
 	// checks says how CI stands on a commit, such as "CI passed"; "" when nothing is known.
 	checks func(ctx context.Context, commit string) (string, error)
+	// word is what the forge says of an open pull request, by its number or, with 0, by its branch; nil when there is none.
+	word func(ctx context.Context, number int, base, branch string) (*forgeWord, error)
 	// comment keeps one comment of ours on a pull request up to date. Markdown.
 	comment func(ctx context.Context, number int, body string) error
 }
@@ -145,7 +147,7 @@ func (g *globals) openPull(ctx context.Context, repo *accessRepo, p *proposed, t
 	case !p.Pushed:
 		return hint(errors.New("a pull request needs a remote to push to"), "git remote add origin URL")
 	case f.open == nil:
-		fmt.Fprintln(errOut, "sallyport: no forge is set up here that could open the pull request; open it yourself")
+		fmt.Fprintln(errOut, "sallyport: the pull request was not opened: the settings name no forge, or there is no token for it in SALLYPORT_FORGE_TOKEN; open it yourself")
 		return nil
 	}
 	p.Pull, err = f.open(ctx, pullRequest{Base: repo.branch, Branch: p.Branch, Title: title, Body: body})

@@ -10,13 +10,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing/fstest"
-	"time"
 
 	"github.com/sallyport-dev/sallyport/reviews"
 	"github.com/sallyport-dev/sallyport/reviews/gitrepo"
@@ -94,13 +95,39 @@ func openElsewhere(ctx context.Context, location string) (*accessRepo, error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return nil, err
 	}
-	mirror, err := gitrepo.Open(dir, location, gitrepo.Options{})
+	mirror, err := gitrepo.Open(dir, location, credentialFor(ctx, location))
 	if err != nil {
 		return nil, err
 	}
 	r := &accessRepo{location: gitrepo.Redact(location), remote: location, git: &workTree{dir: dir}, mirror: mirror}
 	r.branch = defaultBranch(ctx, location)
 	return r, nil
+}
+
+// credentialFor is what the person's own git would send to an https remote, from its credential helpers; nothing is asked for on
+// the terminal.
+func credentialFor(ctx context.Context, remote string) (opt gitrepo.Options) {
+	u, err := url.Parse(remote)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.User != nil {
+		return opt
+	}
+	cmd := exec.CommandContext(ctx, "git", "-c", "core.askPass=", "credential", "fill")
+	cmd.Stdin = strings.NewReader("url=" + remote + "\n\n")
+	cmd.Env = append(os.Environ(), "GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=", "SSH_ASKPASS=")
+	out, err := cmd.Output()
+	if err != nil {
+		return opt // the fetch that follows tells what is missing
+	}
+	for line := range strings.Lines(string(out)) {
+		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
+		switch name {
+		case "username":
+			opt.User = value
+		case "password":
+			opt.Token = value
+		}
+	}
+	return opt
 }
 
 // defaultBranch is the branch that a clone of the repository would check out.
@@ -164,6 +191,15 @@ func (r *accessRepo) read(ctx context.Context, ref, commit string) (*snapshot, e
 	files, err := r.git.files(ctx, commit, documentFolders...)
 	if err != nil {
 		return nil, err
+	}
+	// Merged settings say where the audit branch is: those of a commit that somebody
+	// proposes must not make this machine fetch from anywhere.
+	if settings, err := r.mergedSettings(ctx); err == nil {
+		attested, err := r.attestations(ctx, settings)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(files, attested)
 	}
 	return &snapshot{ref: ref, commit: commit, files: newTreeFS(files)}, nil
 }
@@ -248,21 +284,23 @@ func (w *workTree) eachBlob(ctx context.Context, names []string, take func(i int
 	return nil
 }
 
-// tree loads the documents as a gateway would: what is not approved is not there.
-func (s *snapshot) tree() (*reviews.Tree, error) {
-	tree, err := reviews.Load(s.files, reviews.LoadOptions{Now: time.Now()})
-	if err != nil {
-		return nil, fmt.Errorf("the access repo at %s is not usable: %w", s.ref, err)
-	}
-	return tree, nil
-}
-
-// mergedTree is the tree of the newest merged commit.
+// mergedTree is the tree of the newest merged commit, with what was approved in pull
+// requests or by the policies, as far as the clone can tell.
 func (r *accessRepo) mergedTree(ctx context.Context) (*reviews.Tree, *snapshot, error) {
 	s, err := r.merged(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	tree, err := s.tree()
+	tree, err := r.granted(ctx, s)
 	return tree, s, err
+}
+
+// granted loads the documents of a merged commit as a gateway would: what is not
+// approved is not there.
+func (r *accessRepo) granted(ctx context.Context, s *snapshot) (*reviews.Tree, error) {
+	tree, err := reviews.Load(s.files, s.options(reviews.RequireApprovals))
+	if err != nil {
+		return nil, fmt.Errorf("the access repo at %s is not usable: %w", s.ref, err)
+	}
+	return tree, nil
 }

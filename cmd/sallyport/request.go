@@ -271,7 +271,7 @@ func (o *requestOptions) draft(ctx context.Context, repo *accessRepo, head *snap
 
 // usableTree is the tree at a commit, with what still lacks approvals.
 func usableTree(s *snapshot) (*reviews.Tree, error) {
-	tree, err := reviews.Load(s.files, reviews.LoadOptions{Now: time.Now(), Approvals: reviews.ReportApprovals})
+	tree, err := reviews.Load(s.files, s.options(reviews.ReportApprovals))
 	if err != nil {
 		return nil, fmt.Errorf("the access repo at %s is not usable: %w", s.ref, err)
 	}

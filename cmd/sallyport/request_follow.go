@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -37,6 +38,10 @@ type followed struct {
 	Checks   string `json:"checks,omitempty"` // what the forge says of CI
 	Merged   string `json:"merged,omitempty"` // the commit that has it
 	Enforced string `json:"enforced,omitempty"`
+
+	word    *forgeWord // who approved the pull request
+	asked   string     // the commit that the forge was last asked about
+	askedAt time.Time
 }
 
 // until follows a request to the end and shows each step once.
@@ -119,14 +124,13 @@ func (o *followOptions) look(ctx context.Context, repo *accessRepo, f *forge, d 
 			return false, hint(fmt.Errorf("branch %s was deleted and is not merged", p.Branch), "somebody closed the request; ask them, or ask anew")
 		}
 	}
-	if f.checks != nil && commit != "" {
-		if said, err := f.checks(ctx, commit); err == nil {
-			state.Checks = said
-		}
-	}
+	o.ask(ctx, repo, f, commit, p, state)
 	change, err := s.open(ctx, branch{ref: p.Branch, name: p.Branch, commit: commit})
 	if err != nil || change == nil {
 		return false, err
+	}
+	if countsOnForge(s.before.Config) {
+		change.hear(state.word)
 	}
 	if pending := change.pending(d.path); pending != nil {
 		state.Have, state.Needed = 0, 0
@@ -138,6 +142,31 @@ func (o *followOptions) look(ctx context.Context, repo *accessRepo, f *forge, d 
 		state.Have = state.Needed
 	}
 	return false, nil
+}
+
+// forgeEvery is how often the forge is asked, which counts requests, while git is looked at oftener.
+const forgeEvery = 5 * time.Second
+
+// ask asks the forge about CI and approvals. What it does not tell stays as it was.
+func (o *followOptions) ask(ctx context.Context, repo *accessRepo, f *forge, commit string, p *proposed, state *followed) {
+	if commit == "" || commit == state.asked && time.Since(state.askedAt) < forgeEvery {
+		return
+	}
+	state.asked, state.askedAt = commit, time.Now()
+	if f.checks != nil {
+		if said, err := f.checks(ctx, commit); err == nil {
+			state.Checks = said
+		}
+	}
+	if f.word != nil {
+		number := 0
+		if m := pullURL.FindStringSubmatch(p.Pull); m != nil {
+			number, _ = strconv.Atoi(m[1])
+		}
+		if w, err := f.word(ctx, number, repo.branch, p.Branch); err == nil {
+			state.word = w
+		}
+	}
 }
 
 // enforced says which release has exactly these bytes, "" when none that can be seen.

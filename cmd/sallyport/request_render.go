@@ -28,7 +28,11 @@ func renderReview(r *reviews.Review) []byte {
 	if len(s.Mask) > 0 {
 		line("  mask:")
 		for _, m := range s.Mask {
-			line("    - {column: %s, with: %s}", scalar(m.Column), scalar(m.With))
+			lookup := ""
+			if m.Lookup {
+				lookup = ", lookup: true"
+			}
+			line("    - {column: %s, with: %s%s}", scalar(m.Column), scalar(m.With), lookup)
 		}
 	}
 	if len(s.Unmask) > 0 {
@@ -87,6 +91,7 @@ func renderLimits(line func(string, ...any), l reviews.Limits) {
 	count("rows", l.Rows)
 	count("bytes", l.Bytes)
 	count("sessions", l.Sessions)
+	count("lookups", l.Lookups)
 	if len(fields) > 0 {
 		line("  limits: {%s}", strings.Join(fields, ", "))
 	}

@@ -121,6 +121,11 @@ func (o *reviewOptions) run(c *cobra.Command, g *globals, args []string) error {
 	if err != nil {
 		return err
 	}
+	if !o.noFetch {
+		if err := hearForge(ctx, g, p, args[0]); err != nil {
+			fmt.Fprintf(c.ErrOrStderr(), "sallyport: approvals on the forge are not counted here: %s\n", oneLine(err.Error()))
+		}
+	}
 	r, err := p.report(ctx, now, only)
 	if err != nil {
 		return err
@@ -144,6 +149,27 @@ func (o *reviewOptions) run(c *cobra.Command, g *globals, args []string) error {
 	if err == nil && !r.sound() {
 		return errQuiet
 	}
+	return err
+}
+
+// hearForge counts who approved the pull request of a proposal, where that counts.
+func hearForge(ctx context.Context, g *globals, p *proposal, arg string) error {
+	if !countsOnForge(p.before.Config) {
+		return nil
+	}
+	f, err := g.forgeFor(ctx, p.repo)
+	if err != nil {
+		return err
+	}
+	if f.word == nil {
+		return errors.New("give a token that reads pull requests in SALLYPORT_FORGE_TOKEN")
+	}
+	number := 0
+	if m := cmpMatch(pullNumber.FindStringSubmatch(arg), pullURL.FindStringSubmatch(arg)); m != nil {
+		number, _ = strconv.Atoi(m[1])
+	}
+	w, err := f.word(ctx, number, p.repo.branch, p.branch)
+	p.hear(w)
 	return err
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +15,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/sallyport-dev/sallyport/internal/peers"
+	"github.com/sallyport-dev/sallyport/internal/s3test"
 )
 
 func TestMain(m *testing.M) {
@@ -38,6 +41,8 @@ func TestScripts(t *testing.T) {
 			"agent":    agentCommand,
 			"record":   recordCommand,
 			"digest":   digestCommand,
+			"s3":       s3Command,
+			"serve":    serveCommand,
 		},
 	})
 }
@@ -88,6 +93,25 @@ func agentCommand(ts *testscript.TestScript, _ bool, _ []string) {
 	ts.Check(err)
 	ts.Defer(func() { _ = agent.Stop() })
 	ts.Setenv("SSH_AUTH_SOCK", agent.Socket)
+}
+
+// s3Command runs an S3 server with one bucket for the rest of the script, and puts
+// the location of a prefix into a variable: s3 VARIABLE PREFIX
+func s3Command(ts *testscript.TestScript, _ bool, args []string) {
+	server, stop, err := s3test.Run()
+	ts.Check(err)
+	ts.Defer(stop)
+	for name, value := range s3test.Env() {
+		ts.Setenv(name, value)
+	}
+	ts.Setenv(args[0], server.Location(args[1]))
+}
+
+// serveCommand runs a file server for a folder, and puts its address into a variable: serve VARIABLE DIR
+func serveCommand(ts *testscript.TestScript, _ bool, args []string) {
+	server := httptest.NewServer(http.FileServer(http.Dir(ts.MkAbs(args[1]))))
+	ts.Defer(server.Close)
+	ts.Setenv(args[0], server.URL)
 }
 
 // digestCommand puts the digest that review shows for a change into a variable: digest VARIABLE CHANGE

@@ -10,10 +10,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sallyport-dev/sallyport/gatewayd/postgres/sqlguard"
 	"github.com/sallyport-dev/sallyport/reviews"
 )
 
@@ -34,6 +34,8 @@ plain words what they grant, and commits the signatures beside them (PATH.sigs/)
 It refuses when the file in the work tree differs from the committed one, when the
 key is not one that the access repo gives you, and when your word would not count,
 because you asked for the access yourself or answer for who gets it.
+
+A catalog is signed where an approval rule is for it (match: {kinds: [Catalog]}).
 
 The signature is an ordinary SSH signature: ssh-keygen -Y verify accepts it.`,
 		Example: `  sallyport sign reviews/orders-db/etl.yaml --as user:bob
@@ -105,7 +107,7 @@ func (o *signOptions) run(ctx context.Context, g *globals, args []string, out io
 // treeAt is the tree at that commit, for looking at it. It is there as long as
 // the trust root can be read, also when that lacks signatures, so that it can be signed.
 func treeAt(s *snapshot) (*reviews.Tree, error) {
-	tree, err := reviews.Load(s.files, reviews.LoadOptions{Now: time.Now(), Approvals: reviews.ReportApprovals})
+	tree, err := reviews.Load(s.files, s.options(reviews.ReportApprovals))
 	if tree == nil || tree.Root == nil {
 		return nil, fmt.Errorf("the access repo at %s is not usable: %w", s.ref, err)
 	}
@@ -141,7 +143,7 @@ func (o *signOptions) read(repo *accessRepo, head *snapshot, arg string) (*appro
 	kind := reviews.KindOf(path)
 	if kind == "" {
 		return nil, hint(fmt.Errorf("%s is not a document of an access repo", path),
-			"documents are %s, %s, principals/*.yaml, connections/*.yaml, reviews/*/*.yaml and policies/*.rego", reviews.ConfigPath, reviews.RootPath)
+			"documents are %s, %s, principals/*.yaml, connections/*.yaml, connections/*.catalog.json, reviews/*/*.yaml and policies/*.rego", reviews.ConfigPath, reviews.RootPath)
 	}
 	committed, err := fs.ReadFile(head.files, path)
 	if err != nil {
@@ -193,6 +195,20 @@ func (a *approval) understand(as string, tree *reviews.Tree) error {
 			return err
 		}
 		a.SHA256, a.Grants = c.Source.SHA256, describeConnection(c)
+	case reviews.KindCatalog:
+		name := documentName(a.Path)
+		if err := reviews.CheckCatalog(tree.Repo, name, a.bytes); err != nil {
+			return err
+		}
+		catalog, err := sqlguard.ParseCatalog(a.bytes)
+		if err != nil {
+			return fmt.Errorf("%s: %w", a.Path, err)
+		}
+		a.SHA256 = sha256Hex(a.bytes)
+		a.Grants = fmt.Sprintf("the schema of %s, %s: examples and masks are checked with it", name, count(len(catalog.Relations), "relation"))
+		if c := tree.Connections[name]; c != nil && c.CatalogSource.Path == "" {
+			a.Grants += "\nno approval rule is for it, so it counts without this signature, too"
+		}
 	case reviews.KindRoot:
 		r, err := reviews.ParseRoot(a.Path, a.bytes)
 		if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport-dev/sallyport/gatewayd/credential"
+	"github.com/sallyport-dev/sallyport/policies/release"
 	"github.com/sallyport-dev/sallyport/policies/syncer"
 	forgeapi "github.com/sallyport-dev/sallyport/reviews/forge"
 )
@@ -26,16 +27,17 @@ type syncOptions struct {
 	audit, auditBranch, attesterKey, token, listen string
 	watch                                          bool
 	every                                          time.Duration
+	hooks                                          hookOptions
 }
 
 func newSync(g *globals) *cobra.Command {
 	o := &syncOptions{}
 	c := &cobra.Command{
-		Use:   "sync --remote URL --out DIR --state DIR --key FILE --trust-root sha256:…",
+		Use:   "sync --remote URL --out PLACE --state DIR --key FILE --trust-root sha256:…",
 		Short: "Turn merged commits into signed releases for gateways",
 		Long: `sync fetches the branch of merged reviews, verifies every signature on it commit by
-commit, and publishes a signed release into a directory that gateways watch. Once by
-default; with --watch it goes on until it is interrupted.
+commit, and publishes a signed release where gateways find it: a directory, or object
+storage that speaks S3. Once by default; with --watch it goes on until it is interrupted.
 
 The first trust root is pinned by its digest: nothing that the repository says can
 replace it. A rewound branch is not followed. Documents that do not check are left
@@ -48,14 +50,18 @@ without them such documents stay pending. The forge is the one that the config n
 
 --state holds what was seen so far. Keep it: it is what makes an old copy of a review
 stay dead, and it is where ` + "`sallyport status`" + ` looks. --watch logs to standard error, as
-JSON lines with --json; --listen serves /metrics, /healthz and /readyz.`,
+JSON lines with --json; --listen serves /metrics, /healthz and /readyz. With --hooks a
+webhook of the forge makes it look at once, so that --every can be long; nothing that a
+webhook says is believed.`,
 		Example: `  sallyport sync --remote git@github.com:acme/access.git --out /var/lib/sallyport/release \
       --state /var/lib/sallyport/sync --key /etc/sallyport/release --trust-root sha256:9b1e…
   sallyport sync --remote ~/access --out release --state state --key release.key \
       --trust-root sha256:$(sha256sum < trust/root.yaml | cut -c1-64) --watch --every 1s
   sallyport sync --remote https://git.example.org/acme/access.git --out release --state state --key release.key \
       --trust-root sha256:9b1e… --attester-key attester.key --forge-token file:/etc/sallyport/forge-token \
-      --watch --listen 127.0.0.1:9464`,
+      --watch --listen 127.0.0.1:9464 --every 1m --hooks 127.0.0.1:9465 --hook-secret file:/etc/sallyport/hook-secret
+  sallyport sync --remote git@github.com:acme/access.git --out 's3://acme-releases/prod?region=eu-west-1' \
+      --state /var/lib/sallyport/sync --key /etc/sallyport/release --trust-root sha256:9b1e… --watch`,
 		Args: arguments(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if o.remote == "" {
@@ -74,13 +80,16 @@ JSON lines with --json; --listen serves /metrics, /healthz and /readyz.`,
 			case o.listen != "" && !o.watch:
 				return usage("--listen goes with --watch")
 			}
+			if err := o.hooks.check(o.watch); err != nil {
+				return err
+			}
 			return o.run(c.Context(), g, c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
 	f := c.Flags()
 	f.StringVar(&o.remote, "remote", "", "URL or path of the access repo (default: --repo)")
 	f.StringVar(&o.ref, "ref", "main", "branch of merged reviews")
-	f.StringVar(&o.out, "out", "", "release directory that gateways watch")
+	f.StringVar(&o.out, "out", "", "where gateways find releases: a directory, or s3://bucket/prefix?endpoint=…&region=… with credentials from the AWS environment or profile")
 	f.StringVar(&o.state, "state", "", "private directory for what was seen so far")
 	f.StringVar(&o.key, "key", "", "a release key of the trust root: private key file, or .pub file of one in the ssh-agent")
 	f.StringVar(&o.trustRoot, "trust-root", "", "pinned digest of trust/root.yaml, sha256:…, as sallyport init prints it")
@@ -91,6 +100,7 @@ JSON lines with --json; --listen serves /metrics, /healthz and /readyz.`,
 	f.StringVar(&o.attesterKey, "attester-key", "", "an attester key of the trust root: private key file, or .pub file of one in the ssh-agent")
 	f.StringVar(&o.token, "forge-token", "", "where an access token of the forge is: env:NAME or file:/absolute/path; it also fetches over https")
 	f.StringVar(&o.listen, "listen", "", "with --watch, serve /metrics, /healthz and /readyz here, such as 127.0.0.1:9464 (default: nowhere)")
+	o.hooks.flags(f)
 	g.jsonFlag(c)
 	return c
 }
@@ -110,12 +120,16 @@ func (o *syncOptions) run(ctx context.Context, g *globals, out, errOut io.Writer
 		return err
 	}
 	defer signer.Close()
+	to, err := releaseTarget(ctx, o.out)
+	if err != nil {
+		return err
+	}
 	options := syncer.Options{
-		Remote: o.remote, Branch: strings.TrimPrefix(o.ref, "refs/heads/"), StateDir: o.state, OutDir: o.out,
+		Remote: o.remote, Branch: strings.TrimPrefix(o.ref, "refs/heads/"), StateDir: o.state, Out: to,
 		Signer: signer, TrustRoot: digest, Audit: o.auditOf(),
 	}
 	if o.token != "" {
-		token, err := readToken(ctx, o.token)
+		token, err := readSecret(ctx, "--forge-token", o.token)
 		if err != nil {
 			return err
 		}
@@ -133,15 +147,17 @@ func (o *syncOptions) run(ctx context.Context, g *globals, out, errOut io.Writer
 			options.Log = slog.New(slog.NewJSONHandler(errOut, nil))
 		}
 	}
+	wake := make(chan struct{}, 1)
+	options.Wake = wake
 	s, err := syncer.New(options)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
 	if o.watch {
-		return o.follow(ctx, s, errOut)
+		return o.follow(ctx, s, wake, options.Log, errOut)
 	}
-	return o.once(ctx, g, s, out, errOut)
+	return o.once(ctx, g, s, to, out, errOut)
 }
 
 // auditOf is where the audit branch is.
@@ -161,37 +177,44 @@ func (o *syncOptions) auditOf() syncer.Audit {
 	return syncer.Audit{Remote: remote, Branch: o.auditBranch}
 }
 
-// readToken reads a token from where a reference says. What is no reference may
-// be the token itself, so no error repeats it.
-func readToken(ctx context.Context, reference string) (string, error) {
+// readSecret reads a secret from where a flag's reference says. What is no reference may
+// be the secret itself, so no error repeats it.
+func readSecret(ctx context.Context, flag, reference string) (string, error) {
 	kind, rest, _ := strings.Cut(reference, ":")
 	if kind != "env" && kind != "file" || credential.Check(reference) != nil {
-		return "", usage("--forge-token takes env:NAME or file:/absolute/path, where the token is; on a command line everybody on this machine could read it")
+		return "", usage("%s takes env:NAME or file:/absolute/path, where the secret is; on a command line everybody on this machine could read it", flag)
 	}
 	if kind == "env" && os.Getenv(rest) == "" {
-		return "", fmt.Errorf("--forge-token: the environment variable %s is not set or empty", rest)
+		return "", fmt.Errorf("%s: the environment variable %s is not set or empty", flag, rest)
 	}
 	secret, err := credential.Resolve(ctx, reference)
 	if err != nil {
-		return "", fmt.Errorf("--forge-token: %w", err)
+		return "", fmt.Errorf("%s: %w", flag, err)
 	}
 	return secret.Reveal(), nil
 }
 
 // follow goes on until it is interrupted.
-func (o *syncOptions) follow(ctx context.Context, s *syncer.Syncer, errOut io.Writer) error {
+func (o *syncOptions) follow(ctx context.Context, s *syncer.Syncer, wake chan<- struct{}, log *slog.Logger, errOut io.Writer) error {
 	ctx, stop := context.WithCancelCause(ctx)
+	var servers sync.WaitGroup
+	defer servers.Wait()
 	defer stop(nil)
-	var monitor sync.WaitGroup
-	defer monitor.Wait()
 	if o.listen != "" {
 		l, err := net.Listen("tcp", loopbackOf(o.listen))
 		if err != nil {
 			return hint(fmt.Errorf("--listen: %w", err), "write an address that is free, such as 127.0.0.1:9464")
 		}
 		fmt.Fprintf(errOut, "metrics on http://%s/metrics\n", l.Addr())
-		monitor.Go(func() { stop(serveMonitor(ctx, l, s.Status, max(silentAfter, 3*o.every))) })
-		defer stop(nil)
+		servers.Go(func() { stop(serveMonitor(ctx, l, s.Status, max(silentAfter, 3*o.every))) })
+	}
+	if o.hooks.listen != "" {
+		l, hooks, err := o.hooks.open(ctx, wake, log)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(errOut, "webhooks on %s\n", l.Addr())
+		servers.Go(func() { stop(hooks.serve(ctx, l)) })
 	}
 	err := s.Watch(ctx, o.every)
 	if errors.Is(err, context.Canceled) {
@@ -200,7 +223,7 @@ func (o *syncOptions) follow(ctx context.Context, s *syncer.Syncer, errOut io.Wr
 	return err
 }
 
-func (o *syncOptions) once(ctx context.Context, g *globals, s *syncer.Syncer, out, errOut io.Writer) error {
+func (o *syncOptions) once(ctx context.Context, g *globals, s *syncer.Syncer, to release.Target, out, errOut io.Writer) error {
 	result, err := s.Once(ctx)
 	if g.json {
 		if printErr := printJSON(out, result); printErr != nil {
@@ -216,7 +239,7 @@ func (o *syncOptions) once(ctx context.Context, g *globals, s *syncer.Syncer, ou
 		fmt.Fprintf(errOut, "the release is published; it is not in the log on the audit branch yet, which the next sync tries again: %s\n", clean(err.Error()))
 	}
 	if !g.json {
-		tellRelease(out, errOut, o.out, result)
+		tellRelease(out, errOut, to, result)
 	}
 	if result.Broken != "" {
 		return hint(fmt.Errorf("trust, config or policies at %s are not usable, those of %s stay in force: %s", result.Commit, result.Good, result.Broken),
@@ -225,7 +248,7 @@ func (o *syncOptions) once(ctx context.Context, g *globals, s *syncer.Syncer, ou
 	return nil
 }
 
-func tellRelease(out, errOut io.Writer, dir string, r syncer.Result) {
+func tellRelease(out, errOut io.Writer, to release.Target, r syncer.Result) {
 	for _, p := range r.Problems {
 		fmt.Fprintf(errOut, "closed: %s\n", clean(p.Error()))
 	}
@@ -239,5 +262,5 @@ func tellRelease(out, errOut io.Writer, dir string, r syncer.Result) {
 	if r.Published {
 		verb = "published"
 	}
-	fmt.Fprintf(out, "release %d of commit %s %s in %s, valid until %s\n", r.Sequence, r.Commit, verb, dir, stamp(r.ValidUntil))
+	fmt.Fprintf(out, "release %d of commit %s %s in %s, valid until %s\n", r.Sequence, r.Commit, verb, to, stamp(r.ValidUntil))
 }

@@ -128,7 +128,7 @@ func (a *access) refresh(ctx context.Context) (*reviews.Tree, error) {
 	if a.snapshot != nil && a.snapshot.commit == s.commit {
 		return nil, nil
 	}
-	tree, err := s.tree()
+	tree, err := a.repo.granted(ctx, s)
 	if err != nil {
 		return nil, err
 	}

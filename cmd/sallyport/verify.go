@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -21,9 +22,12 @@ func newVerify(g *globals) *cobra.Command {
   summary     the one on the audit branch is of exactly this recording; none is missing;
               every commit of that branch is signed by a gateway, which only added its own
   review      the bytes at the merged commit that the recording names, and at its release's
-  approvals   signed by the people it names, as many as the rules of that commit demand
-  trust root  the merged one, or an earlier one that its successor's signers signed, in its
-              time; --trust-root pins it to the one that your gateways pin
+  approvals   by the people it names, as many as the rules of that commit demand, each judged
+              as of when sync first saw it, which its log of releases on the audit branch
+              says; a rule of the policies that approved by itself is evaluated again
+  trust root  the merged one, and earlier ones in their time: the next version followed
+              each with the approval of both thresholds, and the way leads from one that
+              --trust-root pins, or each was signed by its successor's signers, too
 
 A flipped byte, a line that is missing, repeated or moved, a cut tail, an exchanged
 file, a commit, a signature: the first thing that is wrong is named.
@@ -47,7 +51,7 @@ audit branch it fails, unless --without-audit says that there is none.`,
 		},
 	}
 	recordingsFlag(c, &o.dir)
-	c.Flags().StringArrayVar(&o.pins, "trust-root", nil, "sha256:… of the trust root that gateways pin; again for earlier ones")
+	c.Flags().StringArrayVar(&o.pins, "trust-root", nil, "sha256:… of a trust root that sync and gateways pin, from which the merged one follows; again for others")
 	c.Flags().BoolVar(&o.alone, "without-audit", false, "there is no audit branch: nothing outside of the recordings then says which ones there were")
 	c.Flags().StringVar(&o.least, "audit-includes", "", "an audit commit that an earlier verify printed")
 	g.jsonFlag(c)
@@ -69,7 +73,9 @@ type verified struct {
 	Audit        string `json:"audit,omitempty"`        // which commit the summaries are of; "" when there is no audit branch
 	AuditCommits int    `json:"auditCommits,omitempty"` // of its history, checked
 	Grants       int    `json:"grants,omitempty"`       // distinct ones that recordings stood on, checked
-	TrustRoot    string `json:"trustRoot"`              // sha256 of the merged one
+	// Automatic are those among them that no person approved, with what the policies say of them.
+	Automatic []automatic `json:"automatic,omitempty"`
+	TrustRoot string      `json:"trustRoot"` // sha256 of the merged one
 }
 
 func (o *verifyOptions) verify(ctx context.Context, g *globals, in record.VerifyInput, out, errOut io.Writer) error {
@@ -94,6 +100,9 @@ func (o *verifyOptions) verify(ctx context.Context, g *globals, in record.Verify
 		return err
 	}
 	grants.approvals = trail.approvals
+	if grants.seen, err = grants.sightings(ctx, trail.taken); err != nil {
+		return err
+	}
 	in.Verify, in.Summaries = trust.seal, trail.summaries
 	in.Granted = func(want record.Grant) error { return grants.check(ctx, want) }
 	v := verified{Audit: trail.where, AuditCommits: trail.commits, TrustRoot: tree.Root.Source.SHA256}
@@ -105,6 +114,9 @@ func (o *verifyOptions) verify(ctx context.Context, g *globals, in record.Verify
 		v.Problems = append(v.Problems, record.Problem{Path: "branch " + tree.Config.Spec.Audit.Branch, Reason: "there is no such branch here, so nothing outside of the recordings says which ones there were: fetch it, or say --without-audit"})
 	}
 	v.Grants = len(grants.known)
+	for _, key := range sortedKeys(grants.automatic) {
+		v.Automatic = append(v.Automatic, grants.automatic[key])
+	}
 	if in.Session != "" && v.Recordings+len(v.Open)+len(v.Problems) == 0 {
 		return hint(fmt.Errorf("there is no recording of %s in %s", in.Session, in.Dir), "`sallyport sessions --recordings %s` lists them", in.Dir)
 	}
@@ -131,6 +143,9 @@ func (v *verified) print(out, errOut io.Writer) {
 	}
 	for _, id := range v.Unconfirmed {
 		fmt.Fprintf(out, "pending: %s has no summary on the audit branch yet\n", id)
+	}
+	for _, a := range v.Automatic {
+		fmt.Fprintf(out, "auto:    %s was approved by a rule of the policies at commit %.12s, true again here: %s\n", a.Review, a.Commit, clean(strings.Join(a.Says, "; ")))
 	}
 	fmt.Fprintf(out, "%s, %s checked", count(v.Recordings, "recording"), count(int(v.Records), "record"))
 	if v.Audit == "" {

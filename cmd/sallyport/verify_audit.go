@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sallyport-dev/sallyport/gatewayd/record"
+	"github.com/sallyport-dev/sallyport/policies/release"
 	"github.com/sallyport-dev/sallyport/reviews"
 )
 
@@ -21,6 +22,7 @@ type auditTrail struct {
 	commits   int                       // of its history
 	summaries map[string]record.Summary // by session; nil when there is no such branch
 	approvals map[string][]byte         // attestations that sync's own commits added, by path
+	taken     []release.Taken           // what the log of releases says was first seen when
 	problems  []record.Problem
 }
 
@@ -67,7 +69,7 @@ func (r *accessRepo) auditTrail(ctx context.Context, config *reviews.Config, tru
 			return
 		}
 		for _, c := range changes[ids[i]] {
-			if err := t.take(gateway, c, added[c.blob]); err != nil {
+			if err := t.take(gateway, trust, config.Spec.Branch, c, added[c.blob]); err != nil {
 				t.problem(ids[i], c.path, err.Error())
 			}
 		}
@@ -83,18 +85,22 @@ func (t *auditTrail) problem(commit, path, reason string) {
 }
 
 // take adds the summary that a gateway's commit added.
-// Sync, which is gateway "", adds what it attests of pull requests, and its releases.
-func (t *auditTrail) take(gateway string, c treeChange, content []byte) error {
+// Sync, which is gateway "", adds its releases, and writes what it attests of pull
+// requests, also in place of what others put there.
+func (t *auditTrail) take(gateway string, trust trustHistory, branch string, c treeChange, content []byte) error {
+	attests := gateway == "" && (c.path == "approvals" || strings.HasPrefix(c.path, "approvals/"))
 	switch {
-	case c.status != "A":
+	case attests && c.status == "D":
+		return nil // it was in the way; what sync attested before still counts
+	case !attests && c.status != "A":
 		return errors.New("it was changed or removed: gateways only add")
 	case c.mode != "100644":
 		return errors.New("it is not a plain file")
-	case gateway == "" && strings.HasPrefix(c.path, "approvals/"):
+	case attests:
 		t.approvals[c.path] = content // loading a review verifies it
 		return nil
 	case gateway == "" && strings.HasPrefix(c.path, "releases/"):
-		return nil // for sync itself, which believes its own signature alone
+		return t.logged(trust, branch, content)
 	case gateway == "":
 		return errors.New("sync committed it, which adds approvals and releases and nothing else")
 	}
@@ -195,9 +201,10 @@ func parents(raw []byte) (ids []string) {
 // treeChange is one path that a commit changed.
 type treeChange struct{ status, mode, blob, path string }
 
-// changes lists what each commit changed against its first parent.
-func (w *workTree) changes(ctx context.Context, ids []string) (map[string][]treeChange, error) {
-	out, err := w.gitInput(ctx, strings.Join(ids, "\n")+"\n", "diff-tree", "--stdin", "--root", "-r", "-z", "--no-renames", "--no-ext-diff", "--full-index", "-m", "--first-parent")
+// changes lists what each commit changed against its first parent, anywhere or in some folders.
+func (w *workTree) changes(ctx context.Context, ids []string, folders ...string) (map[string][]treeChange, error) {
+	args := append([]string{"diff-tree", "--stdin", "--root", "-r", "-z", "--no-renames", "--no-ext-diff", "--full-index", "-m", "--first-parent", "--"}, folders...)
+	out, err := w.gitInput(ctx, strings.Join(ids, "\n")+"\n", args...)
 	if err != nil {
 		return nil, err
 	}
@@ -219,12 +226,12 @@ func (w *workTree) changes(ctx context.Context, ids []string) (map[string][]tree
 	return all, nil
 }
 
-// contents reads the files that changes added.
+// contents reads the files that changes added or changed.
 func (w *workTree) contents(ctx context.Context, changes map[string][]treeChange) (map[string][]byte, error) {
 	var names []string
 	for _, list := range changes {
 		for _, c := range list {
-			if c.status == "A" && strings.HasPrefix(c.mode, "100") {
+			if c.status != "D" && strings.HasPrefix(c.mode, "100") {
 				names = append(names, c.blob)
 			}
 		}

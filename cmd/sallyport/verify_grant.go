@@ -24,6 +24,8 @@ type grants struct {
 	cache     *reviews.Cache
 	known     map[string]error  // checked already
 	approvals map[string][]byte // attestations of the audit branch
+	seen      map[string]time.Time
+	automatic map[string]automatic // by review, bytes and commit
 }
 
 func (r *accessRepo) grants(ctx context.Context, merged *snapshot, trust trustHistory) (*grants, error) {
@@ -31,15 +33,16 @@ func (r *accessRepo) grants(ctx context.Context, merged *snapshot, trust trustHi
 	if err != nil {
 		return nil, err
 	}
-	g := &grants{repo: r, trust: trust, line: map[string]int{}, ids: strings.Split(out, "\n"), cache: reviews.NewCache(), known: map[string]error{}}
+	g := &grants{repo: r, trust: trust, line: map[string]int{}, ids: strings.Split(out, "\n"), cache: reviews.NewCache(), known: map[string]error{}, automatic: map[string]automatic{}}
 	for i, id := range g.ids {
 		g.line[id] = i
 	}
 	return g, nil
 }
 
-// check is nil when the grant was merged and approved as it says. It is
-// judged on the day of its use, since keys come and go.
+// check is nil when the grant was merged and approved as it says. It is judged
+// as of its use, since keys come and go, and approvals as of when sync first saw
+// them, where the log of releases tells.
 func (g *grants) check(ctx context.Context, want record.Grant) error {
 	at := want.At.UTC().Truncate(time.Hour)
 	key := fmt.Sprint(want.Principal, want.Connection, want.Review, want.ReviewSHA256, want.ReviewCommit, want.Approvers, want.ReleaseCommit, at)
@@ -150,7 +153,12 @@ func (g *grants) approved(ctx context.Context, place int, want record.Grant) (*r
 				}
 			}
 		}
-		tree, err := reviews.Load(base, reviews.LoadOptions{Now: want.At, Cache: g.cache})
+		said := make(map[string][]string)
+		tree, err := reviews.Load(base, reviews.LoadOptions{
+			Now: want.At, Cache: g.cache,
+			Seen:        func(sha256 string) time.Time { return g.seen[sha256] },
+			AutoApprove: autoApproval(ctx, base, said),
+		})
 		if err == nil && !g.trust.holds(tree.Root.Source.SHA256) {
 			err = fmt.Errorf("the trust root of commit %.12s is sha256:%s, for which nobody vouches: pin it with --trust-root if you know it", g.ids[back], tree.Root.Source.SHA256)
 		}
@@ -160,7 +168,12 @@ func (g *grants) approved(ctx context.Context, place int, want record.Grant) (*r
 			}
 			continue
 		}
-		return g.fits(tree, g.ids[place], want)
+		review, err := g.fits(tree, g.ids[place], want)
+		if err == nil && slices.Contains(review.Source.Approvals, reviews.AutoApproval) {
+			a := automatic{want.Review, want.ReviewSHA256, g.ids[place], said[want.Review]}
+			g.automatic[a.Review+a.SHA256+a.Commit] = a
+		}
+		return review, err
 	}
 	return nil, first
 }
@@ -194,9 +207,9 @@ func isBase(name string) bool {
 func (g *grants) documents(ctx context.Context, commit string, want record.Grant) (fstest.MapFS, error) {
 	paths := append([]string{"principals"}, basePaths...)
 	for _, doc := range []string{reviews.PathOf(reviews.KindReview, want.Review), reviews.PathOf(reviews.KindConnection, want.Connection)} {
-		paths = append(paths, doc, doc+".sigs")
+		paths = append(paths, doc, doc+".sigs") // and no catalog, by which nothing was granted
 	}
-	files, err := g.repo.git.files(ctx, commit, append(paths, reviews.CatalogPath(want.Connection))...)
+	files, err := g.repo.git.files(ctx, commit, paths...)
 	for name, b := range g.approvals {
 		if err == nil {
 			files[name] = &fstest.MapFile{Data: b, Mode: 0o644}

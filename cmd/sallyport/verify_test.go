@@ -6,11 +6,13 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -30,12 +32,13 @@ type evidence struct {
 	gateway string // the recordings
 	header  record.Header
 	n       int // sessions so far
+	version int // of the trust root
 }
 
 const (
 	evidenceReview = "orders-db/etl"
 	twoGateways    = `
-  version: 1
+  version: %d
   threshold: 1
   principals:
     - {name: "user:alice", keys: [{key: "%s"}]}
@@ -71,8 +74,9 @@ func newEvidence(t *testing.T) *evidence {
 // root writes the trust root, with gw1's key and perhaps more.
 func (e *evidence) root(gw1, more string) {
 	key := accesstest.PublicKey
+	e.version++
 	e.access.Write(reviews.RootPath, reviews.KindRoot, "TrustRoot", "root",
-		fmt.Sprintf(twoGateways, key("user:alice"), key("user:bob"), key("release"), gw1, key("gw2"), more))
+		fmt.Sprintf(twoGateways, e.version, key("user:alice"), key("user:bob"), key("release"), gw1, key("gw2"), more))
 }
 
 func (e *evidence) git(args ...string) string {
@@ -297,6 +301,28 @@ func TestVerifyNamesTheBadAuditCommit(t *testing.T) {
 		id := e.commit("release", e.session("gw1", e.header))
 		e.wantProblem(e.verify(), id, "adds approvals and releases and nothing else")
 	})
+	t.Run("sync repairs what somebody put in place of an attestation", func(t *testing.T) {
+		e := newEvidence(t)
+		junk := e.push(func(dir string) {
+			e.must(os.MkdirAll(filepath.Join(dir, "approvals", "y.json"), 0o755))
+			for _, name := range []string{"x.json", "y.json/z"} {
+				e.must(os.WriteFile(filepath.Join(dir, "approvals", name), []byte("junk"), 0o600))
+			}
+		})
+		e.push(func(dir string) {
+			e.must(os.RemoveAll(filepath.Join(dir, "approvals", "y.json")))
+			for _, name := range []string{"x.json", "y.json"} {
+				e.must(os.WriteFile(filepath.Join(dir, "approvals", name), []byte("{}"), 0o600))
+			}
+		}, e.signWith("release")...)
+		v := e.verify()
+		e.wantProblem(v, junk, "not signed")
+		if len(v.Problems) != 1 {
+			t.Errorf("have %v", v.Problems)
+		}
+		id := e.push(func(dir string) { e.must(os.Remove(filepath.Join(dir, "approvals", "x.json"))) }, e.signWith("gw1")...)
+		e.wantProblem(e.verify(), id, "approvals/x.json", "changed or removed")
+	})
 	t.Run("something else", func(t *testing.T) {
 		e := newEvidence(t)
 		id := e.push(func(dir string) { os.WriteFile(filepath.Join(dir, "note"), []byte("{}"), 0o600) }, e.signWith("gw1")...)
@@ -503,6 +529,58 @@ func TestVerifyKnowsEarlierTrustRoots(t *testing.T) {
 		s := e.session("mallory", e.header)
 		v := e.verify()
 		e.wantProblem(v, s.Session, "is no gateway's in the trust root")
+	})
+	t.Run("before a genuine one that a stranger signs, too", func(t *testing.T) {
+		e := newEvidence(t)
+		genuine := maps.Clone(e.access.Files)
+		mallory := accesstest.Signer("mallory")
+		sign := func() {
+			b := e.access.Files[reviews.RootPath].Data
+			signature, err := reviews.Sign(mallory, reviews.NamespaceRoot, b)
+			e.must(err)
+			e.access.Files[reviews.SidecarPath(reviews.RootPath, "user:bob", mallory.PublicKey())] = &fstest.MapFile{Data: signature}
+		}
+		// A first version of her own, whose root group she is, then the genuine second one with her signature, too.
+		b := bytes.ReplaceAll(genuine[reviews.RootPath].Data, []byte(accesstest.PublicKey("gw1")), []byte(accesstest.PublicKey("gw1 mallory")))
+		e.access.Files[reviews.RootPath] = &fstest.MapFile{Data: bytes.ReplaceAll(b, []byte(accesstest.PublicKey("user:bob")), []byte(accesstest.PublicKey("mallory")))}
+		sign()
+		e.merge("mallory")
+		e.access.Files = genuine
+		e.root(accesstest.PublicKey("gw1"), "")
+		sign()
+		e.merge("second")
+		s := e.session("gw1 mallory", e.header)
+		for _, args := range [][]string{nil, {"--trust-root", "sha256:" + first}, {"--trust-root", "sha256:" + e.access.RootDigest()}} {
+			e.wantProblem(e.verify(args...), s.Session, "is no gateway's in the trust root")
+		}
+	})
+	t.Run("other people", func(t *testing.T) {
+		e := newEvidence(t)
+		first := e.access.RootDigest()
+		// alice is the root group from the second version on, and bob, who was it, says so.
+		e.root(accesstest.PublicKey("gw1 second"), "")
+		b := bytes.Replace(e.access.Files[reviews.RootPath].Data, []byte(`root: ["user:bob"]`), []byte(`root: ["user:alice"]`), 1)
+		e.access.Files[reviews.RootPath].Data = b
+		for _, name := range []string{"user:alice", "user:bob"} {
+			key := accesstest.Signer(name)
+			signature, err := reviews.Sign(key, reviews.NamespaceRoot, b)
+			e.must(err)
+			e.access.Files[reviews.SidecarPath(reviews.RootPath, name, key.PublicKey())] = &fstest.MapFile{Data: signature}
+		}
+		config := e.access.Files[reviews.ConfigPath].Data
+		signature, err := reviews.Sign(accesstest.Signer("user:alice"), reviews.NamespaceConfig, config)
+		e.must(err)
+		e.access.Files[reviews.SidecarPath(reviews.ConfigPath, "user:alice", accesstest.Signer("user:alice").PublicKey())] = &fstest.MapFile{Data: signature}
+		e.merge("rotate")
+		e.wantClean(e.verify("--trust-root", "sha256:"+first))
+		e.wantProblem(e.verify(), "s-0000000000000001", "the seal is not by gateway gw1") // nobody who is trusted now vouches for the first
+	})
+	t.Run("a version left out", func(t *testing.T) {
+		e := newEvidence(t)
+		e.version++
+		e.root(accesstest.PublicKey("gw1 second"), "")
+		e.merge("rotate")
+		e.wantProblem(e.verify(), "s-0000000000000001", "the seal is not by gateway gw1")
 	})
 	t.Run("pins", func(t *testing.T) {
 		e := newEvidence(t)

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,75 +23,150 @@ type datedRoot struct {
 	from, until time.Time // zero: unbounded
 }
 
-// trustHistory is the trust roots of an access repo that may be relied on,
-// newest first: the merged one, and each earlier one that a threshold of its
-// successor's root group signed. Who can push cannot put another between them.
+// trustHistory is the trust roots of an access repo that may be relied on, newest
+// first, from the merged one back. Each is what its successor may follow by the
+// rule that sync has: the next version, which the thresholds of both approved.
+//
+// That rule alone would let who can push put a root of their own before the
+// genuine one, and approve the genuine one with its key. So the way has to begin at a
+// pinned root, or each earlier one is signed by its successor's root group, too.
 type trustHistory []datedRoot
 
-// trustHistory reads the trust roots back from merged. pins, when there are
-// any, must name the merged one; an earlier one that they name needs no signatures.
+// trustHistory reads the trust roots back from merged. With pins, one of them has to
+// be the merged one or lead to it.
 func (r *accessRepo) trustHistory(ctx context.Context, merged *snapshot, root *reviews.Root, pins []string) (trustHistory, error) {
-	pinned := func(sum string) bool {
-		return slices.ContainsFunc(pins, func(p string) bool { return strings.TrimPrefix(p, "sha256:") == sum })
+	isPinned := func(d datedRoot) bool {
+		return slices.ContainsFunc(pins, func(p string) bool { return strings.TrimPrefix(p, "sha256:") == d.root.Source.SHA256 })
 	}
-	if len(pins) > 0 && !pinned(root.Source.SHA256) {
-		return nil, hint(fmt.Errorf("the trust root of %s is sha256:%s, which --trust-root does not name", merged.ref, root.Source.SHA256),
-			"compare it with the one that your gateways pin")
+	line, err := r.rootLine(ctx, merged, root)
+	if err != nil {
+		return nil, err
 	}
 	history := trustHistory{{root: root}}
+	surest := 0 // place in the history from which on back only signers vouch
+	if !isPinned(history[0]) && len(pins) > 0 {
+		surest = -1
+	}
+	for {
+		last := &history[len(history)-1]
+		place := slices.IndexFunc(line, last.same)
+		if place < 0 {
+			return nil, fmt.Errorf("the trust root of %s is not in its history: fetch all of it", merged.ref)
+		}
+		last.from, line = line[place].from, line[place+1:]
+		earlier, err := last.predecessor(line, isPinned)
+		if err != nil {
+			return nil, err
+		}
+		if earlier == nil {
+			last.from = time.Time{} // nothing that counts was before it
+			break
+		}
+		earlier.until = last.from.Add(rootGrace)
+		history = append(history, *earlier)
+		if isPinned(*earlier) {
+			surest = len(history) - 1
+		}
+	}
+	if surest < 0 {
+		return nil, hint(fmt.Errorf("the trust root of %s is sha256:%s, which --trust-root does not name, and it follows from none that it names", merged.ref, root.Source.SHA256),
+			"compare it with the one that your gateways pin")
+	}
+	for i := surest + 1; i < len(history); i++ {
+		if !vouches(history[i-1].root, history[i].root) {
+			history = history[:i]
+			history[i-1].from = time.Time{}
+			break
+		}
+	}
+	return history, nil
+}
+
+func (d datedRoot) same(e datedRoot) bool { return d.root.Source.SHA256 == e.root.Source.SHA256 }
+
+// predecessor is the root among earlier ones that this one follows from, nil when
+// there is none.
+func (d datedRoot) predecessor(earlier []datedRoot, isPinned func(datedRoot) bool) (*datedRoot, error) {
+	var found []datedRoot
+	for _, e := range earlier {
+		if e.root.ApprovesItself(reviews.LoadOptions{Now: e.from}) == nil && d.root.Succeeds(e.root, reviews.LoadOptions{Now: d.from}) == nil {
+			found = append(found, e)
+		}
+	}
+	for _, surer := range []func(datedRoot) bool{isPinned, func(e datedRoot) bool { return vouches(d.root, e.root) }} {
+		if picked := slices.DeleteFunc(slices.Clone(found), func(e datedRoot) bool { return !surer(e) }); len(found) > 1 && len(picked) > 0 {
+			found = picked
+		}
+	}
+	switch len(found) {
+	case 0:
+		return nil, nil
+	case 1:
+		return &found[0], nil
+	}
+	return nil, hint(fmt.Errorf("trust root version %d, sha256:%s, may follow from sha256:%s as well as from sha256:%s, and only one of them was in force", d.root.Spec.Version, d.root.Source.SHA256, found[0].root.Source.SHA256, found[1].root.Source.SHA256),
+		"name the one that your gateways pinned with --trust-root")
+}
+
+// rootLine are the trust roots that the first-parent line ever had, newest first.
+// Each is there once, where it first came, with the date of the commit that brought it
+// and the signatures that it had in the end.
+func (r *accessRepo) rootLine(ctx context.Context, merged *snapshot, root *reviews.Root) ([]datedRoot, error) {
 	out, err := r.git.git(ctx, "log", "--first-parent", "--format=%H %ct", merged.commit, "--", reviews.RootPath)
 	if err != nil {
 		return nil, err
 	}
-	changes := strings.Split(out, "\n")
-	for _, change := range changes[:len(changes)-1] { // the oldest has none before it
+	line := []datedRoot{{root: root}}
+	next := root
+	for change := range strings.SplitSeq(out, "\n") {
 		commit, stamp, _ := strings.Cut(change, " ")
 		seconds, err := strconv.ParseInt(stamp, 10, 64)
 		if err != nil {
 			return nil, fmt.Errorf("git log: commit %s has no date", commit)
 		}
-		from := time.Unix(seconds, 0).UTC()
-		last := &history[len(history)-1]
-		earlier, sigs, err := r.rootAt(ctx, commit+"^1")
-		if err != nil {
-			continue // never in force: nothing loads without a well-formed root
+		if next != nil {
+			line[len(line)-1].from = time.Unix(seconds, 0).UTC()
 		}
-		if !pinned(earlier.Source.SHA256) && !vouches(last.root, earlier, sigs) {
+		if next, err = r.rootAt(ctx, commit+"^1"); err != nil {
+			next = nil // never in force: nothing loads without a well-formed root; or there is none before the oldest
 			continue
 		}
-		last.from = from
-		history = append(history, datedRoot{root: earlier, until: from.Add(rootGrace)})
+		line = append(line, datedRoot{root: next})
 	}
-	return history, nil
+	var once []datedRoot
+	for i, d := range line {
+		if !slices.ContainsFunc(line[i+1:], d.same) {
+			once = append(once, d)
+		}
+	}
+	return once, nil
 }
 
 // rootAt is the trust root of a commit, with its signatures.
-func (r *accessRepo) rootAt(ctx context.Context, commit string) (*reviews.Root, map[string][]byte, error) {
+func (r *accessRepo) rootAt(ctx context.Context, commit string) (*reviews.Root, error) {
 	files, err := r.git.files(ctx, commit, reviews.RootPath, reviews.RootPath+".sigs")
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	b, err := fs.ReadFile(files, reviews.RootPath)
+	source, err := reviews.ReadSource(newTreeFS(files), reviews.RootPath)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	root, err := reviews.ParseRoot(reviews.RootPath, b)
-	sigs := map[string][]byte{}
-	for name, f := range files {
-		if name != reviews.RootPath {
-			sigs[name] = f.Data
-		}
+	root, err := reviews.ParseRoot(reviews.RootPath, source.Bytes)
+	if err != nil {
+		return nil, err
 	}
-	return root, sigs, err
+	root.Source.Signatures = source.Signatures
+	return root, nil
 }
 
 // vouches says whether a threshold of the later root's own signers signed the earlier one.
-func vouches(later, earlier *reviews.Root, sigs map[string][]byte) bool {
+func vouches(later, earlier *reviews.Root) bool {
 	if later.Metadata.Repo != earlier.Metadata.Repo {
 		return false
 	}
 	signed := map[string]bool{}
-	for _, sig := range sigs {
+	for _, sig := range earlier.Source.Signatures {
 		key, err := reviews.Verify(sig, reviews.NamespaceRoot, earlier.Source.Bytes)
 		if err != nil || revoked(later, ssh.FingerprintSHA256(key)) {
 			continue

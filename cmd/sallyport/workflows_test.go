@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"reflect"
@@ -16,6 +17,8 @@ type workflow struct {
 	On          map[string]any
 	Permissions map[string]string
 	Jobs        map[string]struct {
+		Needs       string
+		If          string
 		Permissions map[string]string
 		Steps       []workflowStep
 	}
@@ -29,9 +32,9 @@ type workflowStep struct {
 	Env  map[string]string
 }
 
-func sampleFiles(t *testing.T) map[string]string {
+func sampleFiles(t *testing.T, auto bool) map[string]string {
 	t.Helper()
-	s := &sample{Branch: "main", Version: "latest", Forges: forges, Repository: "x", AgentOwner: "user:a"}
+	s := &sample{Branch: "main", Version: "latest", Forges: forges, Repository: "x", AgentOwner: "user:a", Auto: auto}
 	files, err := s.files()
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +51,13 @@ var pinComment = regexp.MustCompile(`(?m)^\s*- uses: \S+@\S+ # PIN: \S+@<40-digi
 // What init writes may run on a stranger's change: it reads, holds no secret, and
 // judges by the base.
 func TestWorkflowsAreHarmless(t *testing.T) {
-	files := sampleFiles(t)
+	for _, auto := range []bool{false, true} {
+		t.Run(fmt.Sprint("auto=", auto), func(t *testing.T) { workflowsAreHarmless(t, auto) })
+	}
+}
+
+func workflowsAreHarmless(t *testing.T, auto bool) {
+	files := sampleFiles(t, auto)
 	action, err := os.ReadFile("../../ci/action.yml")
 	if err != nil {
 		t.Fatal(err)
@@ -83,6 +92,10 @@ func TestWorkflowsAreHarmless(t *testing.T) {
 			if _, ok := w.On["pull_request"]; !ok || len(w.On) != 2 {
 				t.Errorf("%s runs on %v", name, w.On)
 			}
+			if auto {
+				mergesOnly(t, name, &w)
+				delete(w.Jobs, "merge")
+			}
 			if job := w.Jobs["check"]; len(job.Permissions) > 0 || len(w.Jobs) != 1 || job.Steps[0].With["fetch-depth"] != 0 || job.Steps[0].With["persist-credentials"] != false {
 				t.Errorf("%s: %+v", name, w.Jobs)
 			}
@@ -94,6 +107,36 @@ func TestWorkflowsAreHarmless(t *testing.T) {
 			}
 			checkShell(t, s.Run)
 		}
+	}
+}
+
+// mergesOnly holds the job that may write to one command of ours, after the check has passed, for branches of the repository itself.
+func mergesOnly(t *testing.T, name string, w *workflow) {
+	t.Helper()
+	job := w.Jobs["merge"]
+	if !reflect.DeepEqual(job.Permissions, map[string]string{"contents": "write", "pull-requests": "write"}) || job.Needs != "check" ||
+		job.If != "${{ github.event_name == 'pull_request' && github.event.pull_request.head.repo.full_name == github.repository }}" {
+		t.Errorf("%s: %+v", name, job)
+	}
+	if c := job.Steps[0].With; c["fetch-depth"] != 0 || c["persist-credentials"] != false || c["ref"] != nil {
+		t.Errorf("%s checks out %v", name, c)
+	}
+	tokens := 0
+	for _, s := range job.Steps {
+		checkShell(t, s.Run)
+		if strings.Contains(s.Run, "${{") {
+			t.Errorf("%s puts text of the event into a script: %s", name, s.Run)
+		}
+		if len(s.Env) == 0 {
+			continue
+		}
+		tokens++
+		if s.Run != `sallyport check --base "origin/$GITHUB_BASE_REF" --merge auto` || !reflect.DeepEqual(s.Env, map[string]string{"SALLYPORT_FORGE_TOKEN": "${{ github.token }}"}) {
+			t.Errorf("%s gives the token to %+v", name, s)
+		}
+	}
+	if tokens != 1 {
+		t.Errorf("%s: %d steps have the token", name, tokens)
 	}
 }
 
@@ -110,7 +153,7 @@ func checkShell(t *testing.T, script string) {
 // testdata/script/workflow.txtar runs the lines that the workflow runs.
 func TestWorkflowIsWhatTheScriptRuns(t *testing.T) {
 	var w workflow
-	if err := yaml.Unmarshal([]byte(sampleFiles(t)[".github/workflows/sallyport.yml"]), &w); err != nil {
+	if err := yaml.Unmarshal([]byte(sampleFiles(t, false)[".github/workflows/sallyport.yml"]), &w); err != nil {
 		t.Fatal(err)
 	}
 	var script string

@@ -1,5 +1,5 @@
 // Package admin is what operators and their monitoring ask gatewayd: /healthz
-// (the process answers), /readyz (a login could succeed now), /status (JSON,
+// (the process answers), /readyz (a login could succeed now; and which masks make relations unreadable), /status (JSON,
 // what `gatewayd status` prints) and /metrics (Prometheus). It only reads; there
 // is nothing here that changes the gateway. It shows names of principals,
 // connections and reviews, never a statement and never a secret.
@@ -66,6 +66,11 @@ func Handler(source Source) http.Handler {
 			return
 		}
 		fmt.Fprintln(w, "ready")
+		for _, c := range source().Unreadable {
+			for _, p := range c.Problems {
+				fmt.Fprintf(w, "unreadable: connection %s: %s\n", c.Connection, p)
+			}
+		}
 	})
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -84,7 +89,7 @@ var (
 	sequence   = describe("release_sequence", "Sequence of the current release.")
 	issued     = describe("release_issued_timestamp_seconds", "When the current release was signed.")
 	validUntil = describe("release_valid_until_timestamp_seconds", "When the current release expires and everything is denied.")
-	refused    = describe("release_refused", "1 while the last offered release was refused and an older one is in use.")
+	refused    = describe("release_refused", "1 while the last offered release was refused, or none could be fetched, and an older one is in use.")
 	live       = describe("sessions", "Live sessions.")
 	opened     = describe("sessions_opened_total", "Sessions opened since start.")
 	allowed    = describe("commands_allowed_total", "Commands allowed since start.")

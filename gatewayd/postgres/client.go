@@ -176,10 +176,13 @@ func (s *session) plan(text string) (*gatewayd.Plan, *sqlguard.Statement, error)
 		return nil, nil, err
 	}
 	s.mu.Lock()
-	g, scope := s.guard, s.scope
+	if s.meaning == "" {
+		s.meaning = s.guard.key + s.scope.Key()
+	}
+	g, scope, meaning := s.guard, s.scope, s.meaning
 	s.mu.Unlock()
-	p, err := s.core.Plan(gatewayd.Statement{Text: text, Scope: g.key + scope.Key()}, func(text string) gatewayd.Understood {
-		return understand(g.Guard, text, scope)
+	p, err := s.core.Plan(gatewayd.Statement{Text: text, Scope: meaning}, func(text string) gatewayd.Understood {
+		return s.server.understand(g.Guard, text, scope, meaning)
 	})
 	if err != nil {
 		return nil, nil, err
@@ -187,10 +190,21 @@ func (s *session) plan(text string) (*gatewayd.Plan, *sqlguard.Statement, error)
 	return p, p.Payload.(*sqlguard.Statement), nil
 }
 
-// understand is the classifier of this engine.
-func understand(g *sqlguard.Guard, text string, scope sqlguard.Scope) gatewayd.Understood {
-	st := g.Understand(text, scope)
-	u := gatewayd.Understood{Command: st.Command, Recorded: st.Recorded, Payload: &st}
+// understand is the classifier of this engine. meaning names guard and scope.
+func (v *server) understand(g *sqlguard.Guard, text string, scope sqlguard.Scope, meaning string) gatewayd.Understood {
+	st, known := sqlguard.Statement{}, false
+	skeleton := sqlguard.SkeletonOf(text)
+	key := shapeKey{meaning, skeleton.Key}
+	if shape, found := v.shapes.Get(key); found {
+		st, known = shape.Understand(text, skeleton)
+	}
+	if !known {
+		st = g.Understand(text, scope)
+		if shape := g.Shape(st); shape != nil {
+			v.shapes.Add(key, shape)
+		}
+	}
+	u := gatewayd.Understood{Command: st.Command, Recorded: st.Recorded, Payload: &st, Lookups: st.Lookups}
 	if st.Rewritten != text {
 		u.Sent = st.RecordedRewritten
 	}
@@ -205,7 +219,19 @@ func (s *session) current() error {
 		}
 	}
 	s.mu.Lock()
-	again, catalog := (s.dirty || s.stale) && s.status != 'E', s.stale
+	failed := s.status == 'E'
+	s.mu.Unlock()
+	if failed {
+		return nil // nothing can be asked, and nothing runs
+	}
+	if err := s.look(); err != nil {
+		return err
+	}
+	changes := s.watched.count()
+	s.mu.Lock()
+	s.stale = s.stale || s.masked && changes != s.changes
+	s.changes = changes
+	again, catalog := s.dirty || s.stale, s.stale
 	s.mu.Unlock()
 	if !again {
 		return nil

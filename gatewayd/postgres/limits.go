@@ -19,6 +19,7 @@ var limitStates = map[string]string{
 	"statement_limit":     "57014", // query_canceled
 	"row_limit":           "54000", // program_limit_exceeded
 	"byte_limit":          "53400", // configuration_limit_exceeded
+	"lookup_limit":        "53000", // insufficient_resources
 }
 
 // stateOf is the SQLSTATE of a denial or cut.

@@ -40,6 +40,7 @@ type entry struct {
 // answer collects what a query of the gateway's own returns.
 type answer struct {
 	shared bool // the query is in a group of the client's, which its failure fails
+	maybe  bool // it may have no rows
 	rows   [][]string
 	err    *pgproto3.ErrorResponse
 }

@@ -210,7 +210,7 @@ func TestConnectionsAreKeptAlive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	back, err := login(t.Context(), doc, secret, map[string]string{"client_encoding": "UTF8", "standard_conforming_strings": "on"})
+	back, err := login(t.Context(), doc, secret, map[string]string{"client_encoding": "UTF8", "standard_conforming_strings": "on"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -75,23 +75,42 @@ func (s *session) deliver() error {
 
 // account counts and records the rows that are queued; e is the command that they belong to.
 func (s *session) account(e *entry) error {
+	text, err := s.counted(e)
+	if err != nil || len(text) == 0 {
+		return err
+	}
+	return e.command.Output("rows", text)
+}
+
+// end is account for a command of which nothing more comes, and records how it ended.
+func (s *session) end(e *entry) error {
+	text, err := s.counted(e)
+	if err != nil {
+		return err
+	}
+	return e.command.Finish("rows", text, e.result)
+}
+
+// counted counts the rows that are queued and returns what is to be recorded of
+// them, which holds until the next row.
+func (s *session) counted(e *entry) ([]byte, error) {
+	text := s.text
+	s.text = s.text[:0]
 	if e == nil || e.command == nil || s.writer.quiet.Load() {
-		s.rows, s.bytes, s.text = 0, 0, s.text[:0]
-		return nil
+		s.rows, s.bytes = 0, 0
+		return nil, nil
 	}
 	if s.bytes > 0 {
 		if err := e.command.AddRows(s.rows, s.bytes); err != nil {
-			return err
+			return nil, err
 		}
 		e.result.Rows, e.result.Bytes = e.result.Rows+s.rows, e.result.Bytes+s.bytes
 		s.rows, s.bytes = 0, 0
 	}
-	if len(s.text) == 0 {
-		return nil
+	if len(text) == 0 {
+		return nil, nil
 	}
-	err := e.command.Output("rows", s.secrets.hide(s.text))
-	s.text = s.text[:0]
-	return err
+	return s.secrets.hide(text), nil
 }
 
 // answered handles one message of the target's.
@@ -301,15 +320,14 @@ func (s *session) completed(e *entry, f frame) error {
 	} else if e.tags++; e.tags < 16 {
 		e.result.Tag += "; " + tag
 	}
-	if err := s.account(e); err != nil {
-		return err
-	}
 	s.mu.Lock()
 	s.copying = false
 	s.mu.Unlock()
 	if e.kind == 'E' {
 		e.result.Outcome = "done"
-		e.command.End(e.result)
+		if err := s.end(e); err != nil {
+			return err
+		}
 		s.pop()
 	}
 	s.forward(f.raw)
@@ -366,7 +384,9 @@ func (s *session) failed(e *entry, f frame) error {
 		}
 		e.result.Outcome, e.result.SQLState, e.result.Message = s.outcome(m.Code), m.Code, m.Message
 		if e.kind == 'E' || final {
-			e.command.End(e.result)
+			if err := s.end(e); err != nil {
+				return err
+			}
 		}
 	}
 	if e != nil && !final && e.kind != 'S' && e.kind != 'Q' {
@@ -468,14 +488,13 @@ func (s *session) readyForQuery(e *entry, f frame) error {
 	if e.kind != 'S' && e.kind != 'Q' || len(f.body()) != 1 {
 		return s.bug("ReadyForQuery for %q", e.kind)
 	}
-	if err := s.account(e); err != nil {
-		return err
-	}
 	if e.kind == 'Q' {
 		if e.result.Outcome == "" {
 			e.result.Outcome = "done"
 		}
-		e.command.End(e.result)
+		if err := s.end(e); err != nil {
+			return err
+		}
 	}
 	s.boundary(e, f.body()[0])
 	s.forward(f.raw)

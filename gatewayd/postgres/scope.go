@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/jackc/pgproto3/v2"
 
 	"github.com/sallyport-dev/sallyport/gatewayd/postgres/sqlguard"
+	"github.com/sallyport-dev/sallyport/policies/release"
 	"github.com/sallyport-dev/sallyport/reviews"
 )
 
@@ -111,7 +113,7 @@ func (s *session) setPrepared(name string, p *sqlguard.PreparedEffects) {
 	if p != nil {
 		next[name] = *p
 	}
-	s.scope.Prepared = next
+	s.scope.Prepared, s.meaning = next, ""
 }
 
 // The gateway's own queries run with pg_catalog as the search path, so that
@@ -132,13 +134,32 @@ const (
 
 // refresh reads the scope, and the catalog too when it may have changed, from the target.
 func (s *session) refresh(catalog bool) error {
-	questions := []*answer{s.ask(enterQuery), s.ask(scopeQuery)}
-	hidden := &answer{}
-	if catalog {
-		questions = append(questions, s.ask(sqlguard.PullQuery))
-		hidden = s.ask(hiddenQuery, s.maskedColumns())
+	var scope, pull, hidden *answer
+	err := s.consult(func() []*answer {
+		if scope = s.ask(scopeQuery); !catalog {
+			return []*answer{scope}
+		}
+		pull, hidden = s.ask(sqlguard.PullQuery), s.ask(hiddenQuery, maskedColumns(s.core.Masks()))
+		hidden.maybe = true
+		return []*answer{scope, pull, hidden}
+	})
+	if err != nil {
+		return err
 	}
-	questions = append(questions, s.ask(leaveQuery))
+	if err := s.takeScope(scope.rows[0]); err != nil {
+		return err
+	}
+	if !catalog {
+		return nil
+	}
+	return s.takeCatalog([]byte(pull.rows[0][0]), hidden.rows)
+}
+
+// consult asks questions with pg_catalog as the search path and waits for their answers.
+func (s *session) consult(questions func() []*answer) error {
+	list := []*answer{s.ask(enterQuery)}
+	list = append(list, questions()...)
+	list = append(list, s.ask(leaveQuery))
 	if s.ownGroup {
 		s.send(&entry{kind: 'S', answer: &answer{}}, syncMessage)
 		s.group++
@@ -147,22 +168,16 @@ func (s *session) refresh(catalog bool) error {
 	if err := s.settle(); err != nil {
 		return err
 	}
-	for _, q := range append(questions, hidden) {
-		if f := q.stopped(); f != nil {
+	for _, a := range list {
+		if f := a.stopped(); f != nil {
 			return f
 		}
-		if q.err != nil || len(q.rows) == 0 && q != hidden {
+		if a.err != nil || len(a.rows) == 0 && !a.maybe {
 			s.core.Cut("catalog_unavailable", "the target's schema could not be read")
-			return q.problem()
+			return a.problem()
 		}
 	}
-	if err := s.takeScope(questions[1].rows[0]); err != nil {
-		return err
-	}
-	if !catalog {
-		return nil
-	}
-	return s.takeCatalog([]byte(questions[2].rows[0][0]), hidden.rows)
+	return nil
 }
 
 // problem is why an answer is of no use, for the log.
@@ -193,10 +208,10 @@ func (s *session) ask(sql string, parameters ...string) *answer {
 	return a
 }
 
-// maskedColumns is the parameter of hiddenQuery.
-func (s *session) maskedColumns() string {
+// maskedColumns is the parameter of hiddenQuery and powersQuery.
+func maskedColumns(masks []reviews.Mask) string {
 	list := [][]string{}
-	for _, m := range s.core.Masks() {
+	for _, m := range masks {
 		if parts := strings.SplitN(m.Column, ".", 3); len(parts) == 3 {
 			list = append(list, parts)
 		}
@@ -233,18 +248,23 @@ func (s *session) takeScope(row []string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.scope.SearchPath, s.scope.Temp = path, temp
+	s.scope.SearchPath, s.scope.Temp, s.meaning = path, temp, ""
 	s.dirty = false
 	return nil
 }
 
 // takeCatalog makes the guard for the catalog that is live now.
 func (s *session) takeCatalog(catalog []byte, columns [][]string) error {
-	g, err := s.server.guardFor(s.core.Connection().Digest, catalog, s.core.Masks(), s.core.Connection().Document.Spec.Functions)
+	g, err := s.server.guardFor(s.core.Connection(), catalog, s.core.Masks())
 	if err != nil {
 		s.core.Cut("catalog_unavailable", "the masks do not fit the target's schema: "+err.Error())
 		return err
 	}
+	var unreadable []string
+	for _, p := range g.Problems() {
+		unreadable = append(unreadable, p.Error())
+	}
+	s.core.Unreadable(unreadable)
 	hidden := map[column]string{}
 	for _, row := range columns {
 		relation, err := strconv.ParseUint(row[0], 10, 32)
@@ -259,23 +279,30 @@ func (s *session) takeCatalog(catalog []byte, columns [][]string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.guard, s.hidden, s.stale = g, hidden, false
+	s.guard, s.hidden, s.stale, s.meaning = g, hidden, false, ""
 	return nil
 }
 
 // guardFor returns the guard that all sessions with this connection, catalog and masks share.
-func (v *server) guardFor(connection string, raw []byte, masks []reviews.Mask, functions []string) (*guard, error) {
+func (v *server) guardFor(connection *release.Connection, raw []byte, masks []reviews.Mask) (*guard, error) {
 	catalog, err := sqlguard.ParseCatalog(raw)
 	if err != nil {
 		return nil, err
 	}
 	h := sha256.New()
-	fmt.Fprintf(h, "%q %q %q %q", connection, catalog.Fingerprint(), masks, functions)
+	fmt.Fprintf(h, "%q %q %x %q", connection.Digest, catalog.Fingerprint(), sha256.Sum256(connection.Catalog), fmt.Sprint(masks))
 	key := hex.EncodeToString(h.Sum(nil))
 	if g, ok := v.guards.Get(key); ok {
 		return g, nil
 	}
-	made, err := sqlguard.New(catalog, sqlguard.Options{Masks: guardMasks(masks), Functions: functions, Digest: v.options.Digest})
+	options := GuardOptions(connection.Document, masks)
+	options.Digest = v.options.Digest
+	if len(connection.Catalog) > 0 && len(masks) > 0 {
+		if options.Reviewed, err = sqlguard.ParseCatalog(connection.Catalog); err != nil {
+			return nil, fmt.Errorf("the reviewed catalog of connection %s: %w", connection.Name, err)
+		}
+	}
+	made, err := sqlguard.New(catalog, options)
 	if err != nil {
 		return nil, err
 	}
@@ -284,10 +311,33 @@ func (v *server) guardFor(connection string, raw []byte, masks []reviews.Mask, f
 	return g, nil
 }
 
-func guardMasks(masks []reviews.Mask) []sqlguard.Mask {
-	out := make([]sqlguard.Mask, len(masks))
-	for i, m := range masks {
-		out[i] = sqlguard.Mask{Column: m.Column, With: m.With}
+// GuardOptions are those of sessions on a connection with the given masks.
+func GuardOptions(doc *reviews.Connection, masks []reviews.Mask) sqlguard.Options {
+	o := sqlguard.Options{Functions: doc.Spec.Functions, HashFunction: doc.Spec.HashFunction}
+	for _, m := range masks {
+		o.Masks = append(o.Masks, sqlguard.Mask{Column: m.Column, With: m.With, Lookup: m.Lookup})
 	}
-	return out
+	return o
+}
+
+// CheckMasks says which masks of a connection its catalog cannot carry. The
+// relations of those cannot be read.
+func CheckMasks(c *release.Connection) []string {
+	if len(c.Catalog) == 0 || len(c.Document.Spec.Mask) == 0 {
+		return nil
+	}
+	catalog, err := sqlguard.ParseCatalog(c.Catalog)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var problems []string
+	for _, p := range sqlguard.CheckMasks(catalog, GuardOptions(c.Document, c.Document.Spec.Mask)) {
+		problems = append(problems, p.Error())
+	}
+	return problems
+}
+
+// hashes says whether the session needs a key of its own for hashes.
+func hashes(doc *reviews.Connection, masks []reviews.Mask) bool {
+	return doc.Spec.HashFunction == "" && slices.ContainsFunc(masks, func(m reviews.Mask) bool { return m.With == "hash" })
 }

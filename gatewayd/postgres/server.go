@@ -53,16 +53,22 @@ func Rules() []string {
 const (
 	startupTimeout = 10 * time.Second
 	guardCacheSize = 64
+	shapeCacheSize = 2048
 )
+
+// shapeKey finds what is known of statements that differ in constants alone.
+type shapeKey struct{ meaning, skeleton string }
 
 // server is what the sessions of one listener share.
 type server struct {
 	options Options
 	guards  *lru.Cache[string, *guard]
+	shapes  *lru.Cache[shapeKey, *sqlguard.Shape]
 	waiting waitingRoom
 
 	mu       sync.Mutex
 	sessions map[uint32]*cancellable // by the pid that the client was told; guarded by mu
+	watched  map[string]*watched     // by the digest of the connection document; guarded by mu
 }
 
 // cancellable is a session with the key that stops its query.
@@ -124,8 +130,12 @@ func newServer(o Options) (*server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
+	shapes, err := lru.New[shapeKey, *sqlguard.Shape](shapeCacheSize)
+	if err != nil {
+		return nil, fmt.Errorf("postgres: %w", err)
+	}
 	return &server{
-		options: o, guards: guards, sessions: map[uint32]*cancellable{},
+		options: o, guards: guards, shapes: shapes, sessions: map[uint32]*cancellable{}, watched: map[string]*watched{},
 		waiting: waitingRoom{log: o.Log, sources: map[netip.Prefix]*list.List{}},
 	}, nil
 }
@@ -224,13 +234,18 @@ func (v *server) dial(core *gatewayd.Session, settings map[string]string) (*back
 	if err != nil {
 		return nil, &LoginError{doc.Metadata.Name, "the gateway cannot read its credential", err}
 	}
-	back, err := login(core.Context(), doc, secret, settings)
+	scope := sha256.Sum256([]byte("sallyport.scope\x00" + core.Connection().Name + "\x00" + core.Principal()))
+	settings[sqlguard.ScopeSetting] = hex.EncodeToString(scope[:16]) // as a startup parameter, which DISCARD and RESET leave
+	if hashes(doc, core.Masks()) {
+		settings[sqlguard.HashKeySetting] = rand128() + rand128()
+	}
+	back, err := login(core.Context(), doc, secret, settings, core.Masks())
 	if err != nil {
 		return nil, err
 	}
-	if back.warning != "" && len(core.Masks()) > 0 {
-		v.options.Log.Warn("masks can be read around with the target's own means", "connection", doc.Metadata.Name, "why", back.warning)
-		if err := core.Event("warning", back.warning); err != nil {
+	if back.warning != "" {
+		v.options.Log.Warn("the target role can do more than a gateway needs", "connection", doc.Metadata.Name, "why", "the target role "+back.warning)
+		if err := core.Event("warning", "the target role "+back.warning); err != nil {
 			back.conn.Close()
 			return nil, &LoginError{doc.Metadata.Name, "the session cannot be recorded", err}
 		}
@@ -258,15 +273,15 @@ func (v *server) newSession(core *gatewayd.Session, client net.Conn, back *backe
 	s := &session{
 		server: v, core: core, log: v.options.Log.With("session", core.ID()),
 		masked: len(core.Masks()) > 0, poison: "sallyport_" + rand128(),
-		secrets: secrets{digest: v.options.Digest},
-		client:  client, in: newFrameReader(client, maxFrame),
+		secrets: secrets{digest: v.options.Digest}, watched: v.watchedFor(core.Connection().Digest),
+		client: client, in: newFrameReader(client, maxFrame),
 		back: back, from: newFrameReader(back.conn, maxFrame),
 		writer: &writer{conn: client}, durable: true,
 		skipGroup: -1, status: 'I', greeting: back.parameters,
 		statements: map[string]*statement{}, portals: map[string]*portal{},
 		scope: sqlguard.Scope{Prepared: map[string]sqlguard.PreparedEffects{}},
 	}
-	s.changed = sync.NewCond(&s.mu)
+	s.changed, s.changes = sync.NewCond(&s.mu), s.watched.count() // before the catalog is read
 	s.life, s.die = context.WithCancel(core.Context())
 	return s
 }

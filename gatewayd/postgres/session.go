@@ -28,11 +28,12 @@ type session struct {
 	secrets secrets
 	poison  string // name of a portal that cannot exist; never shown to the client
 
-	client net.Conn
-	in     *frameReader // of the client
-	back   *backend
-	from   *frameReader // of the target
-	writer *writer      // to the client
+	client  net.Conn
+	in      *frameReader // of the client
+	back    *backend
+	watched *watched
+	from    *frameReader // of the target
+	writer  *writer      // to the client
 
 	// Owned by the goroutine that reads the client.
 	out        []byte       // not yet written to the target
@@ -43,6 +44,7 @@ type session struct {
 	open       bool         // messages of the extended protocol wait for a Sync
 	midFrame   bool         // the target has got a part of a message only
 	copied     copied       // into the COPY that runs
+	changes    int          // as watched counted them when the catalog was read
 	ownGroup   bool         // the gateway's own query opened the group and has to end it
 
 	// sending is held while a cancel request is on its way, so that it cannot hit the next query.
@@ -69,10 +71,11 @@ type session struct {
 	portals    map[string]*portal
 	scope      sqlguard.Scope
 	guard      *guard
-	dirty      bool // the scope must be read again
-	stale      bool // so must the catalog
-	touched    bool // the transaction changed the scope
-	altered    bool // the transaction changed the catalog
+	meaning    string // names guard and scope; "" when they changed
+	dirty      bool   // the scope must be read again
+	stale      bool   // so must the catalog
+	touched    bool   // the transaction changed the scope
+	altered    bool   // the transaction changed the catalog
 	hidden     map[column]string
 	over       error // why the relay ended
 

@@ -53,7 +53,7 @@ func (e *LoginError) Error() string {
 func (e *LoginError) Unwrap() error { return e.Cause }
 
 // login connects to the target of a connection document and logs in with the gateway's credential.
-func login(ctx context.Context, doc *reviews.Connection, secret credential.Secret, settings map[string]string) (*backend, error) {
+func login(ctx context.Context, doc *reviews.Connection, secret credential.Secret, settings map[string]string, masks []reviews.Mask) (*backend, error) {
 	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
 	defer cancel()
 	// In the startup packet it outlives DISCARD ALL. Not every platform of the target has it; without it a dead gateway's query ends later.
@@ -67,7 +67,13 @@ func login(ctx context.Context, doc *reviews.Connection, secret credential.Secre
 		return nil, loginError(doc.Metadata.Name, err)
 	}
 	b := &backend{}
-	b.warning = roleWarning(ctx, conn)
+	if b.warning, err = powers(ctx, conn, masks); err == nil && b.warning != "" && len(masks) > 0 && !doc.Spec.Target.Privileged {
+		err = &powerError{b.warning}
+	}
+	if err != nil {
+		conn.Close(ctx)
+		return nil, loginError(doc.Metadata.Name, err)
+	}
 	if err := conn.SyncConn(ctx); err != nil {
 		conn.Close(ctx)
 		return nil, loginError(doc.Metadata.Name, err)
@@ -156,8 +162,11 @@ func loginError(connection string, err error) *LoginError {
 	var name x509.HostnameError
 	var verify *tls.CertificateVerificationError
 	var server *pgconn.PgError
+	var power *powerError
 	why := "the target cannot be used"
 	switch {
+	case errors.As(err, &power):
+		why = "the gateway does not mask with a role that can read around every mask: it " + power.powers + "; give it a role of its own (`sallyport harden " + connection + "` prints the SQL), or write privileged: true in the connection's target"
 	case errors.As(err, &name):
 		why = "the target's certificate is for another name"
 	case errors.As(err, &unknown), errors.As(err, &verify):
@@ -174,15 +183,36 @@ func loginError(connection string, err error) *LoginError {
 	return &LoginError{connection, why, err}
 }
 
-// roleWarning describes a target role that can read around every mask. "" for a role that cannot.
-func roleWarning(ctx context.Context, conn *pgconn.PgConn) string {
-	results, err := conn.Exec(ctx, `select case when r.rolsuper then 'is a superuser' when r.rolreplication then 'may replicate'
-		when pg_catalog.pg_has_role(r.oid, 'pg_read_server_files', 'member') then 'may read server files' end
-		from pg_catalog.pg_roles r where r.rolname operator(pg_catalog.=) current_user`).ReadAll()
-	if err != nil || len(results) != 1 || len(results[0].Rows) != 1 || results[0].Rows[0][0] == nil {
-		return ""
+// powerError refuses to mask with a role that can read around every mask.
+type powerError struct{ powers string }
+
+func (e *powerError) Error() string { return "the target role " + e.powers }
+
+// powersQuery lists in words what lets the role that is logged in read around
+// masks. $1 is a JSON list of schema, table, column.
+const powersQuery = `select pg_catalog.concat_ws(', ',
+	case when r.rolsuper then 'is a superuser' end,
+	case when r.rolreplication then 'may replicate' end,
+	(select 'is a member of ' || pg_catalog.string_agg(m.rolname, ', ' order by m.rolname) from pg_catalog.pg_roles m
+		where m.rolname operator(pg_catalog.=) any (array['pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program']::pg_catalog.name[])
+			and not r.rolsuper and pg_catalog.pg_has_role(r.oid, m.oid, 'member')),
+	(select 'owns ' || pg_catalog.string_agg(distinct n.nspname || '.' || c.relname, ', ') || ', which is masked'
+		from pg_catalog.json_array_elements($1::pg_catalog.json) m
+		join pg_catalog.pg_namespace n on n.nspname operator(pg_catalog.=) (m operator(pg_catalog.->>) 0)
+		join pg_catalog.pg_class c on c.relnamespace operator(pg_catalog.=) n.oid and c.relname operator(pg_catalog.=) (m operator(pg_catalog.->>) 1)
+		where not r.rolsuper and pg_catalog.pg_has_role(r.oid, c.relowner, 'member')))
+	from pg_catalog.pg_roles r where r.rolname operator(pg_catalog.=) current_user`
+
+// powers describes what a target role can do to read around the masks. "" for a role that cannot.
+func powers(ctx context.Context, conn *pgconn.PgConn, masks []reviews.Mask) (string, error) {
+	r := conn.ExecParams(ctx, powersQuery, [][]byte{[]byte(maskedColumns(masks))}, nil, nil, nil).Read()
+	if r.Err == nil && len(r.Rows) != 1 {
+		r.Err = errors.New("an unexpected answer")
 	}
-	return "the target role " + string(results[0].Rows[0][0]) + ": use one with less privilege"
+	if r.Err != nil {
+		return "", fmt.Errorf("the target's role cannot be looked at: %w", r.Err)
+	}
+	return string(r.Rows[0][0]), nil
 }
 
 // cancel asks the target to stop what the backend runs. It returns when the

@@ -84,6 +84,10 @@ create table vault.keys (id int, material text);
 type variant struct {
 	masks       string // YAML list of the connection's masks
 	targetExtra string // overrides of the target, YAML
+	plain       bool   // no TLS to the target
+	privileged  bool   // the target says so
+	connection  string // further lines of the connection's spec, YAML
+	reviewMasks string // YAML list
 	password    string // instead of the right one
 	verbs       string
 	startup     time.Duration
@@ -191,13 +195,21 @@ func (w *world) documents(c variant, password string) {
 	w.write(reviews.ConfigPath, reviews.KindConfig, "sallyport", `  repository: https://git.example.com/access.git
   approvals:
     - {match: {kinds: [Principal, Connection, AccessReview, Policy]}, mode: signature, threshold: 1, groups: [reviewers]}
+    - {match: {kinds: [AccessReview], unmask: true}, mode: signature, threshold: 1, groups: [reviewers]}
 `)
 	w.write("principals/agent_etl.yaml", reviews.KindPrincipal, "agent:etl", "  owner: user:alice\n  keys: [{key: \""+w.line("agent:etl")+"\"}]\n")
 	target := fmt.Sprintf("{host: %s, port: %d, database: %s, user: %s, ca: %s}", w.target.Host, c.port, w.database, w.role, w.target.CAFile)
+	if c.plain {
+		target = strings.Replace(target, "ca: "+w.target.CAFile, "tls: disable", 1)
+	}
 	if c.targetExtra != "" {
 		target = c.targetExtra
 	}
+	if c.privileged {
+		target = strings.TrimSuffix(target, "}") + ", privileged: true}"
+	}
 	connection := "  protocol: postgres\n  target: " + target + "\n  credential: \"file:" + password + "\"\n"
+	connection += c.connection
 	if c.masks != "" {
 		connection += "  mask: " + c.masks + "\n"
 	}
@@ -222,16 +234,20 @@ func (w *world) review(c variant) {
 	if c.limits == "" {
 		c.limits = fmt.Sprintf("rows: %d", rows)
 	}
+	own := ""
+	if c.reviewMasks != "" {
+		own = "\n  mask: " + c.reviewMasks
+	}
 	w.write("reviews/orders-db/etl.yaml", reviews.KindReview, "orders-db/etl", fmt.Sprintf(`  sequence: %d
   requester: user:alice
   subject: agent:etl
   connection: orders-db
   allow:
     - {verbs: [%s], on: [%s]}
-  limits: {%s}
+  limits: {%s}%s
   validity: {notBefore: %q, expires: %q}
   justification: {ticket: OPS-1, reason: test}
-`, w.sequence+1, verbs, c.on, c.limits, time.Now().Add(-time.Hour).UTC().Format("2006-01-02T15:04:05Z"), time.Now().Add(time.Hour).UTC().Format("2006-01-02T15:04:05Z")))
+`, w.sequence+1, verbs, c.on, c.limits, own, time.Now().Add(-time.Hour).UTC().Format("2006-01-02T15:04:05Z"), time.Now().Add(time.Hour).UTC().Format("2006-01-02T15:04:05Z")))
 }
 
 // release builds, signs, publishes and opens what the access repo says now.
@@ -436,3 +452,5 @@ func (w *world) recorded() string {
 	}
 	return all.String()
 }
+
+func mapFile(b []byte) *fstest.MapFile { return &fstest.MapFile{Data: b} }

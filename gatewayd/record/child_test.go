@@ -132,7 +132,15 @@ func childSession(j *Journal, n, each int, say func(string, ...any)) error {
 			return err
 		}
 		say("command %s %d", s.id, k)
-		if _, err := s.Output(k, "rows", []byte(strings.Repeat("x", 100*i))); err != nil {
+		output := []byte(strings.Repeat("x", 100*i))
+		if i%2 == 1 {
+			if err := s.Finish(k, "rows", output, Result{Outcome: "done"}); err != nil {
+				return err
+			}
+			say("output %s %d", s.id, k)
+			continue
+		}
+		if _, err := s.Output(k, "rows", output); err != nil {
 			return err
 		}
 		say("output %s %d", s.id, k)

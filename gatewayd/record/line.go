@@ -177,7 +177,7 @@ func takeBack(r *Record) {
 // recording can be shown by `cat`. encoding/json does so for those below 0x20.
 func escapeTerminal(dst *bytes.Buffer, start int) {
 	line := dst.Bytes()[start:]
-	if !bytes.ContainsFunc(line, obeyed) {
+	if plain(line) || !bytes.ContainsFunc(line, obeyed) {
 		return
 	}
 	tail := append([]byte(nil), line...)
@@ -191,6 +191,16 @@ func escapeTerminal(dst *bytes.Buffer, start int) {
 		}
 		tail = tail[n:]
 	}
+}
+
+// plain reports whether nothing but ASCII is there, as in most lines.
+func plain(line []byte) bool {
+	for _, c := range line {
+		if c >= 0x7f {
+			return false
+		}
+	}
+	return true
 }
 
 // obeyed reports characters beyond ASCII controls that change how text is shown.

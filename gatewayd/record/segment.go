@@ -119,6 +119,7 @@ func (l *lines) next() ([]byte, error) {
 // journalLines reads one session's records out of the extents where they lie.
 type journalLines struct {
 	session string
+	prefix  []byte // of its lines
 	extents []extent
 	lines   *lines // nil before the first extent
 }
@@ -151,8 +152,8 @@ func (j *journalLines) next() ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		session, record, ok := cutPrefix(line)
-		if !ok || session != j.session {
+		record, ok := bytes.CutPrefix(line, j.prefix)
+		if !ok {
 			return nil, fmt.Errorf("the journal holds something else where a record of %s was written", j.session)
 		}
 		return record, nil

@@ -107,23 +107,33 @@ func (j *Journal) enter(s *Session, h Header) error {
 	return nil
 }
 
-// append writes the session's next record. Callers hold s.mu.
-func (s *Session) append(r *Record) error {
+// append writes the session's next records, at once: all of them or none. Callers hold s.mu.
+func (s *Session) append(records ...*Record) error {
 	if s.ended {
 		return ErrEnded
 	}
-	s.buf.Reset()
-	s.buf.WriteString(s.id)
-	s.buf.WriteByte(' ')
-	start := s.buf.Len()
-	if err := s.chain.next(&s.buf, r, s.j.opt.Now()); err != nil {
-		return fmt.Errorf("record session %s: %w", s.id, err)
+	if len(records) == 0 {
+		return nil
 	}
-	s.buf.WriteByte('\n')
+	s.buf.Reset()
+	next := chain{seq: s.chain.seq, prev: s.chain.prev}
+	for _, r := range records {
+		s.buf.WriteString(s.id)
+		s.buf.WriteByte(' ')
+		start := s.buf.Len()
+		if err := next.next(&s.buf, r, s.j.opt.Now()); err != nil {
+			return fmt.Errorf("record session %s: %w", s.id, err)
+		}
+		next.seq, next.prev = r.Seq, digestLine(s.buf.Bytes()[start:])
+		s.buf.WriteByte('\n')
+	}
 	if err := s.j.write(s, s.buf.Bytes()); err != nil {
 		return fmt.Errorf("record session %s: %w", s.id, err)
 	}
-	s.chain.advance(r, s.buf.Bytes()[start:s.buf.Len()-1])
+	s.chain.seq, s.chain.prev = next.seq, next.prev
+	for _, r := range records {
+		s.chain.tally.add(r)
+	}
 	if s.buf.Cap() > 1<<20 {
 		s.buf = bytes.Buffer{} // one long statement must not stay in memory for the session's life
 	}
@@ -183,35 +193,35 @@ func (s *Session) Output(n int64, stream string, data []byte) (room bool, err er
 	if o == nil {
 		return false, fmt.Errorf("record session %s: output of command %d, which does not run", s.id, n)
 	}
+	records, next := s.output(n, *o, stream, data)
+	if err := s.append(records...); err != nil {
+		return false, err
+	}
+	*o = next
+	return !o.full && o.used < s.j.opt.OutputCap, nil
+}
+
+// output is how data is recorded: in records of bounded length, of which the
+// first that does not fit says so in the recording at once, so that also one
+// that a crash ends shows that output is missing.
+func (s *Session) output(n int64, o output, stream string, data []byte) ([]*Record, output) {
+	var records []*Record
 	for len(data) > 0 && !o.full {
 		part := data[:fit(data, min(s.j.opt.OutputCap-o.used, maxOutput))]
 		if len(part) == 0 {
 			break
 		}
-		if err := s.append(outputRecord(n, stream, part)); err != nil {
-			return false, err
-		}
+		records = append(records, outputRecord(n, stream, part))
 		o.used += int64(len(part))
 		data = data[len(part):]
 	}
-	if len(data) > 0 {
-		err = s.leaveOut(n, o, int64(len(data)))
-	}
-	return !o.full && o.used < s.j.opt.OutputCap, err
-}
-
-// leaveOut counts output beyond the cap. The first time it says so in the
-// recording at once, so that also a recording that a crash ends shows that output is missing.
-func (s *Session) leaveOut(n int64, o *output, left int64) error {
-	if o.full {
+	if left := int64(len(data)); left > 0 && o.full {
 		o.left += left
-		return nil
+	} else if left > 0 {
+		records = append(records, &Record{Type: TypeTruncated, N: n, Left: left})
+		o.full = true
 	}
-	if err := s.append(&Record{Type: TypeTruncated, N: n, Left: left}); err != nil {
-		return err
-	}
-	o.full = true
-	return nil
+	return records, o
 }
 
 // LeftOut counts bytes of command n's output that the engine did not even
@@ -220,10 +230,18 @@ func (s *Session) LeftOut(n, left int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := s.outputs[n]
-	if o == nil || left <= 0 {
+	switch {
+	case o == nil || left <= 0:
+		return nil
+	case o.full:
+		o.left += left
 		return nil
 	}
-	return s.leaveOut(n, o, left)
+	if err := s.append(&Record{Type: TypeTruncated, N: n, Left: left}); err != nil {
+		return err
+	}
+	o.full = true
+	return nil
 }
 
 func outputRecord(n int64, stream string, data []byte) *Record {
@@ -255,24 +273,26 @@ func fit(data []byte, limit int64) int {
 }
 
 // Result records how command n ended, exactly once.
-func (s *Session) Result(n int64, r Result) error {
+func (s *Session) Result(n int64, r Result) error { return s.Finish(n, "", nil, r) }
+
+// Finish is Output and Result in one: most commands have one answer, which costs
+// one write so.
+func (s *Session) Finish(n int64, stream string, data []byte, r Result) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.result(n, r)
+	return s.result(n, stream, data, r)
 }
 
-func (s *Session) result(n int64, r Result) error {
+func (s *Session) result(n int64, stream string, data []byte, r Result) error {
 	o := s.outputs[n]
 	if o == nil {
 		return fmt.Errorf("record session %s: result of command %d, which does not run", s.id, n)
 	}
-	if o.left > 0 {
-		if err := s.append(&Record{Type: TypeTruncated, N: n, Left: o.left}); err != nil {
-			return err
-		}
-		o.left = 0
+	records, last := s.output(n, *o, stream, data)
+	if last.left > 0 {
+		records = append(records, &Record{Type: TypeTruncated, N: n, Left: last.left})
 	}
-	if err := s.append(&Record{Type: TypeResult, N: n, Result: &r}); err != nil {
+	if err := s.append(append(records, &Record{Type: TypeResult, N: n, Result: &r})...); err != nil {
 		return err
 	}
 	delete(s.outputs, n)
@@ -317,7 +337,7 @@ func (s *Session) close(end string) (Summary, error) {
 // finish journals what a recording has before its seal.
 func (s *Session) finish(end string) error {
 	for _, n := range s.chain.tally.unended() {
-		if err := s.result(n, Result{Outcome: OutcomeUnknown}); err != nil {
+		if err := s.result(n, "", nil, Result{Outcome: OutcomeUnknown}); err != nil {
 			return err
 		}
 	}

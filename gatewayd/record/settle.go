@@ -248,7 +248,7 @@ func (w *splitter) write(line []byte) {
 func (s *Session) source() *journalLines {
 	s.j.mu.Lock()
 	defer s.j.mu.Unlock()
-	return &journalLines{session: s.id, extents: append([]extent(nil), s.extents...)}
+	return &journalLines{session: s.id, prefix: []byte(s.id + " "), extents: append([]extent(nil), s.extents...)}
 }
 
 // keepSegments has the session's segments kept as evidence.

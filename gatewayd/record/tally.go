@@ -90,15 +90,15 @@ func (t *tally) count(effect string) {
 
 // distinctEffects names each verb and relation of a command once, sorted.
 func distinctEffects(effects []policies.Effect) []string {
-	seen := map[string]bool{}
-	for _, e := range effects {
-		name := e.Verb
+	names := make([]string, len(effects))
+	for i, e := range effects {
+		names[i] = e.Verb
 		if e.Object != "" {
-			name += " " + e.Object
+			names[i] += " " + e.Object
 		}
-		seen[name] = true
 	}
-	return slices.Sorted(maps.Keys(seen))
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // unended are the commands whose result nobody recorded, in order.

@@ -32,6 +32,7 @@ type Repo struct {
 	t       testing.TB
 	dir     string // releases are published here
 	history map[string]release.Seen
+	highest map[string]int64 // sequences of reviews, removed ones included
 }
 
 // Key is the private key that a name has in every repo made here.
@@ -57,7 +58,7 @@ func PublicKey(name string) string {
 // New returns a repo with trust root, config and principals, but without
 // connections, reviews and policies.
 func New(t testing.TB, now time.Time) *Repo {
-	r := &Repo{Files: fstest.MapFS{}, Now: now, t: t, dir: t.TempDir(), history: map[string]release.Seen{}}
+	r := &Repo{Files: fstest.MapFS{}, Now: now, t: t, dir: t.TempDir(), history: map[string]release.Seen{}, highest: map[string]int64{}}
 	r.Write(reviews.RootPath, reviews.KindRoot, "TrustRoot", "root", `
   version: 1
   threshold: 1
@@ -124,6 +125,7 @@ func (r *Repo) Connection(name, spec string) {
 
 // Review adds a review of the connection for the subject; spec is its allow rules and whatever else.
 func (r *Repo) Review(name string, sequence int, subject, spec string) {
+	r.highest[name] = max(r.highest[name], int64(sequence))
 	connection, _, _ := strings.Cut(name, "/")
 	validity := ""
 	if !strings.Contains(spec, "validity:") {
@@ -178,6 +180,15 @@ func (r *Repo) Release(sequence int64) *release.Release {
 // Publish loads, builds, signs and publishes the repo, and returns the folder.
 func (r *Repo) Publish(sequence int64) string {
 	r.t.Helper()
+	if err := r.PublishTo(release.Folder(r.dir), sequence); err != nil {
+		r.t.Fatal(err)
+	}
+	return r.dir
+}
+
+// PublishTo loads, builds, signs and publishes the repo to a target, which may fail.
+func (r *Repo) PublishTo(to release.Target, sequence int64) error {
+	r.t.Helper()
 	tree, err := reviews.Load(r.Files, reviews.LoadOptions{Now: r.Now})
 	if err != nil {
 		r.t.Fatal(err)
@@ -187,13 +198,10 @@ func (r *Repo) Publish(sequence int64) string {
 	}
 	built, err := release.Build(r.t.Context(), release.BuildInput{
 		Tree: tree, Commit: fmt.Sprintf("%040x", sequence), Ref: "refs/heads/main", Sequence: sequence,
-		History: r.history, Now: r.Now,
+		History: r.history, HighestSequences: r.highest, Now: r.Now,
 	})
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	if err := release.Publish(r.dir, built, Signer("release")); err != nil {
-		r.t.Fatal(err)
-	}
-	return r.dir
+	return release.PublishTo(r.t.Context(), to, built, Signer("release"))
 }

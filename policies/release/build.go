@@ -70,7 +70,6 @@ func Build(ctx context.Context, in BuildInput) (*Built, error) {
 	if in.Cache == nil {
 		in.Cache = NewCache()
 	}
-	defer in.Cache.turn()
 	if err := in.Cache.compile(ctx, policySources(t)); err != nil {
 		return nil, err
 	}
@@ -82,17 +81,7 @@ func Build(ctx context.Context, in BuildInput) (*Built, error) {
 	if err := built.add(PolicyBundle, members, policyRoots()); err != nil {
 		return nil, err
 	}
-	open := built.openReviews(in)
-	for _, name := range slices.Sorted(maps.Keys(t.Connections)) {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		members := map[string][]byte{connectionData(name): connectionFileOf(in, t.Connections[name], open[name]).encode()}
-		if err := built.add(ConnectionBundle(name), members, connectionRoots(name)); err != nil {
-			return nil, err
-		}
-	}
-	return built, nil
+	return built, built.addConnections(ctx, in, built.openReviews(in))
 }
 
 func envelopeOf(in BuildInput) Envelope {
@@ -123,19 +112,24 @@ func (b *Built) add(name string, members map[string][]byte, roots []string) erro
 	if err != nil {
 		return fmt.Errorf("release: bundle %s: %w", name, err)
 	}
-	sum := digest(packed)
+	b.put(name, packed, digest(packed))
+	return nil
+}
+
+func (b *Built) put(name string, packed []byte, sum string) {
 	b.Envelope.Bundles[name] = sum
 	b.Bundles[sum] = packed
-	return nil
 }
 
 // openReviews sorts the reviews that go into the release by connection, and
 // notes the highest sequence of every name.
 func (b *Built) openReviews(in BuildInput) map[string][]*reviews.Review {
-	maps.Copy(b.Envelope.Reviews, in.HighestSequences)
+	b.Envelope.Reviews = maps.Clone(in.HighestSequences)
+	if b.Envelope.Reviews == nil {
+		b.Envelope.Reviews = map[string]int64{}
+	}
 	open := map[string][]*reviews.Review{}
-	for _, name := range slices.Sorted(maps.Keys(in.Tree.Reviews)) {
-		r := in.Tree.Reviews[name]
+	for name, r := range in.Tree.Reviews {
 		highest := in.HighestSequences[name]
 		switch {
 		case r.Spec.Sequence < highest:
@@ -147,6 +141,9 @@ func (b *Built) openReviews(in BuildInput) map[string][]*reviews.Review {
 			open[r.Spec.Connection] = append(open[r.Spec.Connection], r)
 		}
 		b.Envelope.Reviews[name] = r.Spec.Sequence
+	}
+	for _, list := range open {
+		slices.SortFunc(list, func(a, b *reviews.Review) int { return strings.Compare(a.Metadata.Name, b.Metadata.Name) })
 	}
 	return open
 }
@@ -202,15 +199,25 @@ func ownerModules(files documents) map[string][]byte {
 	return modules
 }
 
-func connectionFileOf(in BuildInput, c *reviews.Connection, open []*reviews.Review) connectionFile {
+// connectionFileOf takes what is known of unchanged reviews from before, and
+// leaves what it knows now in entries.
+func connectionFileOf(in BuildInput, c *reviews.Connection, open []*reviews.Review, before, entries map[entryKey]json.RawMessage) connectionFile {
 	file := connectionFile{connection: canonical(c.JSON()), reviews: map[string]json.RawMessage{}, documents: documents{}}
 	file.documents.add(c.Source)
 	if c.Catalog != nil {
 		file.documents[reviews.CatalogPath(c.Metadata.Name)] = c.Catalog
+		if c.CatalogSource.Path != "" {
+			file.documents.add(c.CatalogSource)
+		}
 	}
 	for _, r := range open {
 		file.documents.add(r.Source)
-		file.reviews[r.Metadata.Name] = in.Cache.entry(r, seen(in, r))
+		key := keyOf(r, seen(in, r))
+		entry, known := before[key]
+		if !known {
+			entry = canonical(entryOf(r, seen(in, r)))
+		}
+		entries[key], file.reviews[r.Metadata.Name] = entry, entry
 	}
 	file.seen = file.documents.sightings(in.Seen)
 	return file

@@ -1,6 +1,9 @@
 package release
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"time"
+)
 
 // ReadMembers is what reads untrusted archives.
 var ReadMembers = readMembers
@@ -18,3 +21,6 @@ func DecodeConnection(b []byte) (connection json.RawMessage, reviews map[string]
 	f, err := decodeConnection(b)
 	return f.connection, f.reviews, f.documents, err
 }
+
+// Patience shortens how long a mirror waits for a file.
+func (m *Mirror) Patience(d time.Duration) { m.patience.poll, m.patience.bundle = d, d }

@@ -26,7 +26,6 @@ var ErrUnverified = errors.New("full verification")
 type verified struct {
 	policy      string // sha256 hex of that bundle
 	connections map[string]verifiedConnection
-	cache       *reviews.Cache // of signatures; serves one Open at a time
 }
 
 type verifiedConnection struct {
@@ -43,14 +42,8 @@ type verifiedConnection struct {
 func (r *Release) verifyFully(ctx context.Context, before *Release) error {
 	now := &verified{policy: r.Envelope.Bundles[PolicyBundle], connections: map[string]verifiedConnection{}}
 	var known *verified
-	if before != nil && before.verified != nil {
-		now.cache = before.verified.cache
-		if before.verified.policy == now.policy {
-			known = before.verified
-		}
-	}
-	if now.cache == nil {
-		now.cache = reviews.NewCache()
+	if before != nil && before.verified != nil && before.verified.policy == now.policy {
+		known = before.verified
 	}
 	suspect := suspects{documents: maps.Clone(r.documents), seen: maps.Clone(r.seen), reviews: map[string]*Review{}, connections: map[string]*Connection{}}
 	for name, c := range r.Connections {
@@ -72,7 +65,7 @@ func (r *Release) verifyFully(ctx context.Context, before *Release) error {
 		now.connections[name] = found
 	}
 	if known == nil || len(suspect.connections) > 0 {
-		if err := suspect.judge(ctx, r, now.cache); err != nil {
+		if err := suspect.judge(ctx, r); err != nil {
 			return fmt.Errorf("%w: %w", ErrUnverified, err)
 		}
 	}
@@ -94,7 +87,10 @@ func (s *suspects) add(c *Connection, known map[string][sha256.Size]byte, found 
 	s.connections[c.Name] = c
 	sidecars := c.documents.signatures()
 	found.reviews = make(map[string][sha256.Size]byte, len(c.reviews))
-	fresh := map[string]bool{c.Document.Source.Path: true, reviews.AttestationPath(c.Digest): true}
+	fresh := map[string]bool{
+		c.Document.Source.Path: true, reviews.AttestationPath(c.Digest): true,
+		reviews.CatalogPath(c.Name): true, reviews.AttestationPath(digest(c.Catalog)): true,
+	}
 	for name, review := range c.reviews {
 		at := review.Document.Source.Path
 		key := c.reviewKey(review, sidecars[at])
@@ -145,7 +141,7 @@ func (c *Connection) reviewKey(r *Review, sidecars map[string][]byte) (key [sha2
 }
 
 // judge loads the documents by themselves and compares.
-func (s *suspects) judge(ctx context.Context, r *Release, cache *reviews.Cache) error {
+func (s *suspects) judge(ctx context.Context, r *Release) error {
 	times, err := s.seen.times(r.Envelope.IssuedAt.Add(clockSkew))
 	if err != nil {
 		return err
@@ -155,7 +151,7 @@ func (s *suspects) judge(ctx context.Context, r *Release, cache *reviews.Cache) 
 		return err
 	}
 	tree, err := reviews.Load(files, reviews.LoadOptions{
-		Now: r.Envelope.IssuedAt, Cache: cache,
+		Now: r.Envelope.IssuedAt, Cache: r.parsed,
 		Seen: func(sha256 string) time.Time { return times[sha256] },
 		AutoApprove: func(review *reviews.Review, c *reviews.Connection) string {
 			messages, err := r.Policy.AutoApprove(ctx, policies.NewDocument(review.JSON()), policies.NewDocument(c.JSON()))
@@ -173,7 +169,8 @@ func (s *suspects) judge(ctx context.Context, r *Release, cache *reviews.Cache) 
 	case len(tree.Problems) > 0:
 		return few(tree.Problems)
 	case len(tree.Pending) > 0:
-		return fmt.Errorf("%s is not approved: the attestation of its pull request is missing", tree.Pending[0].Path)
+		p := tree.Pending[0]
+		return fmt.Errorf("%s is not approved: the attestation of its pull request is missing or not enough: %s; %s", p.Path, p.Needs[0], strings.Join(p.Ignored, "; "))
 	}
 	return s.compare(tree)
 }

@@ -3,6 +3,7 @@ package release_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -285,7 +286,29 @@ func TestSightingsTravelWithTheRelease(t *testing.T) {
 	}
 }
 
-// A catalog is not signed, and nothing is decided by it here.
+// A release key alone makes nobody believe a catalog that a rule is for.
+func TestFullVerificationOfCatalogs(t *testing.T) {
+	r := newFullRepo(t)
+	at := reviews.CatalogPath("orders-db")
+	config := string(r.files[reviews.ConfigPath].Data)
+	r.write(reviews.ConfigPath, reviews.KindConfig, strings.Replace(config, "Connection, ", "Connection, Catalog, ", 1))
+	r.write(at, reviews.KindCatalog, string(reviews.BindCatalog(repoID, "orders-db", []byte("{\n \"format\": 1\n}\n"))))
+	before, err := r.openFully(r.publish(6), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if before.Connections["orders-db"].Catalog == nil {
+		t.Fatal("the release lacks the catalog")
+	}
+	built := r.build(7)
+	name, data := release.ConnectionBundle("orders-db"), "sallyport/connections/orders-db/data.json"
+	doctored := reviews.BindCatalog(repoID, "orders-db", []byte("{\n \"format\": 2\n}\n"))
+	_, err = r.openFully(r.rewrite(built, name, data, ordersRoots,
+		swap(base64.StdEncoding.EncodeToString(r.files[at].Data), base64.StdEncoding.EncodeToString(doctored))), before)
+	wantError(t, err, "connections/orders-db.catalog.json", "the signature is not over these bytes")
+}
+
+// Without a rule for it a catalog is not signed, and nothing is decided by it here.
 func TestCatalogsDecideNothing(t *testing.T) {
 	r := newFullRepo(t)
 	before, err := r.openFully(r.publish(6), nil)

@@ -44,6 +44,11 @@ type Opener struct {
 	// release key, or runs sync, can withhold and delay but not grant. Opens that
 	// are given the same release as before must not overlap then.
 	Full bool
+	// MaxExtension is how far beyond its ValidUntil the trust root's members may
+	// extend a release. 0: DefaultMaxExtension.
+	MaxExtension time.Duration
+
+	mirror *Mirror // fetches what is not in Dir, nil without one
 }
 
 // Open reads and verifies the release that dir holds.
@@ -67,6 +72,9 @@ func (o Opener) open(ctx context.Context, before *Release, now time.Time) (*Rele
 		return nil, err
 	}
 	r := &Release{Envelope: envelope, Digest: digest(s.Payload)}
+	if err := o.fetch(ctx, envelope.Bundles[PolicyBundle]); err != nil {
+		return nil, bundleError(PolicyBundle, err)
+	}
 	members, err := o.readBundle(envelope, PolicyBundle, policyRoots())
 	if err != nil {
 		return nil, err
@@ -77,15 +85,22 @@ func (o Opener) open(ctx context.Context, before *Release, now time.Time) (*Rele
 	if err := verify(s, r.Root, now); err != nil {
 		return nil, fmt.Errorf("%s: %w", EnvelopeFile, err)
 	}
-	o.extend(r, now)
+	o.extend(ctx, r, now)
 	if err := o.checkEnvelope(envelope, r, now); err != nil {
 		return nil, fmt.Errorf("%s: %w", EnvelopeFile, err)
+	}
+	if err := o.fetch(ctx, slices.Collect(maps.Values(envelope.Bundles))...); err != nil {
+		return nil, err
 	}
 	if before != nil && before.Root.Source.SHA256 != r.Root.Source.SHA256 {
 		before = nil
 	}
 	if err := r.readPolicy(ctx, members, before); err != nil {
 		return nil, bundleError(PolicyBundle, err)
+	}
+	if o.Full {
+		r.parsed = reviews.NewCache()
+		defer func() { r.parsed = nil }()
 	}
 	if err := o.readConnections(ctx, r, before); err != nil || !o.Full {
 		return r, err
@@ -112,24 +127,23 @@ func (o Opener) readEnvelope() (signed, Envelope, error) {
 	return s, e, nil
 }
 
-// Logged reads the envelope of a release in the form of EnvelopeFile. It
-// believes one key only, and says nothing about whether the release still holds.
-func Logged(b []byte, key ssh.PublicKey) (Envelope, error) {
+// Logged reads the envelope of a release in the form of EnvelopeFile, and tells
+// which key signed it. Whether that is one to believe is for the caller, and it
+// says nothing about whether the release still holds.
+func Logged(b []byte) (Envelope, ssh.PublicKey, error) {
 	s, err := decode[signed](b)
 	if err != nil {
-		return Envelope{}, err
+		return Envelope{}, nil, err
 	}
 	if s.PayloadType != payloadType || len(s.Signatures) != 1 {
-		return Envelope{}, errors.New("it is not a release with one signature")
+		return Envelope{}, nil, errors.New("it is not a release with one signature")
 	}
 	by, err := reviews.Verify([]byte(s.Signatures[0].Signature), reviews.NamespaceRelease, s.Payload)
 	if err != nil {
-		return Envelope{}, err
+		return Envelope{}, nil, err
 	}
-	if string(by.Marshal()) != string(key.Marshal()) {
-		return Envelope{}, fmt.Errorf("%w: it is signed by %s", ErrUntrusted, ssh.FingerprintSHA256(by))
-	}
-	return decode[Envelope](s.Payload)
+	e, err := decode[Envelope](s.Payload)
+	return e, by, err
 }
 
 func readCapped(name string, limit int64) ([]byte, error) {
@@ -148,13 +162,25 @@ func readCapped(name string, limit int64) ([]byte, error) {
 	return b, nil
 }
 
+// fetch has a mirror get what is missing of these bundles.
+func (o Opener) fetch(ctx context.Context, sums ...string) error {
+	if o.mirror == nil {
+		return nil
+	}
+	return o.mirror.fetch(ctx, sums)
+}
+
 // readBundle returns the members of the bundle that the envelope names.
 func (o Opener) readBundle(e Envelope, name string, roots []string) (map[string][]byte, error) {
 	sum, ok := e.Bundles[name]
 	if !ok || !isDigest(sum) {
 		return nil, fmt.Errorf("%s: it names no bundle %q", EnvelopeFile, name)
 	}
-	b, err := readCapped(filepath.Join(o.Dir, bundlesFolder, sum+bundleSuffix), MaxBundle)
+	dir := Folder(o.Dir)
+	if o.mirror != nil {
+		dir = o.mirror.dir()
+	}
+	b, err := readCapped(dir.path(bundleFile(sum)), MaxBundle)
 	if err != nil {
 		return nil, bundleError(name, err)
 	}

@@ -105,7 +105,7 @@ func (c *Connection) checkDocuments(file connectionFile) error {
 	for _, name := range slices.Sorted(maps.Keys(file.documents)) { // so that the same problem is always told first
 		document, _, isSignature := strings.Cut(name, ".sigs/")
 		switch {
-		case document == c.Document.Source.Path, name == reviews.CatalogPath(c.Name), attestations[name]:
+		case document == c.Document.Source.Path, document == reviews.CatalogPath(c.Name) && c.Catalog != nil, attestations[name]:
 			continue
 		case reviews.KindOf(document) == reviews.KindReview:
 			entry := strings.TrimSuffix(strings.TrimPrefix(document, "reviews/"), ".yaml")
@@ -167,7 +167,7 @@ func (c *Connection) review(r *Release, file connectionFile, name string, signat
 	if digest(raw) != entry.SHA256 {
 		return nil, fmt.Errorf("%s does not have the sha256 that its entry says", at)
 	}
-	document, err := reviews.ParseReview(at, raw)
+	document, err := r.parsed.Review(at, raw)
 	if err != nil {
 		return nil, err
 	}
@@ -177,8 +177,7 @@ func (c *Connection) review(r *Release, file connectionFile, name string, signat
 	if document.Spec.Connection != c.Name {
 		return nil, fmt.Errorf("%s is a review for connection %s", at, document.Spec.Connection)
 	}
-	json := document.JSON()
-	if !bytes.Equal(canonical(json), entry.Document) || !maps.Equal(document.Source.Lines, entry.Lines) {
+	if !bytes.Equal(canonical(document.JSON()), entry.Document) || !maps.Equal(document.Source.Lines, entry.Lines) {
 		return nil, fmt.Errorf("what the bundle says of review %s is not what %s says", name, at)
 	}
 	approvedAt, err := time.Parse(time.RFC3339, entry.ApprovedAt)
@@ -194,7 +193,7 @@ func (c *Connection) review(r *Release, file connectionFile, name string, signat
 		ApprovedAt: approvedAt,
 		Approvers:  entry.Approvers,
 		Document:   document,
-		JSON:       policies.NewDocument(json),
+		JSON:       policies.DocumentOf(document.JSON),
 		entry:      sum,
 	}, nil
 }

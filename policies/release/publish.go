@@ -1,6 +1,7 @@
 package release
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"strings"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sallyport-dev/sallyport/reviews"
 )
@@ -36,45 +38,66 @@ type signature struct {
 	Signature   string `json:"signature"`   // armoured SSHSIG over Payload
 }
 
-// Publish signs the envelope and writes the release into dir: bundles first,
-// release.json last, each synced and renamed into place, so that whoever reads
-// sees the release before or this one whole. It refuses a sequence that is not above the published one. Bundles that neither
-// this release nor the one before it names are removed.
+// Publish is PublishTo for a directory.
 func Publish(dir string, built *Built, signer ssh.Signer) error {
-	before, err := published(dir)
+	return PublishTo(context.Background(), Folder(dir), built, signer)
+}
+
+// PublishTo signs the envelope and writes the release: bundles first, release.json
+// last, each as a whole, so that whoever reads sees the release before or this one.
+// It refuses a sequence that is not above the published one. Bundles that neither
+// this release nor the one before it names are removed.
+func PublishTo(ctx context.Context, to Target, built *Built, signer ssh.Signer) error {
+	before, err := published(ctx, to)
 	if err != nil {
 		return err
 	}
 	if before != nil && before.Sequence >= built.Envelope.Sequence {
-		return fmt.Errorf("release: %s already holds sequence %d; sequence %d does not follow it", dir, before.Sequence, built.Envelope.Sequence)
+		return fmt.Errorf("release: %s already holds sequence %d; sequence %d does not follow it", to, before.Sequence, built.Envelope.Sequence)
 	}
 	text, err := sign(built.Envelope, signer)
 	if err != nil {
 		return err
 	}
-	folder := filepath.Join(dir, bundlesFolder)
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return fmt.Errorf("release: %w", err)
+	have, err := to.List(ctx, bundlesFolder)
+	if err != nil {
+		return err
 	}
+	writes, writesCtx := errgroup.WithContext(ctx)
+	writes.SetLimit(parallelWrites)
 	for sum, bundle := range built.Bundles {
-		if err := writeBundle(folder, sum, bundle); err != nil {
-			return err
+		if size, is := have[bundleFile(sum)]; is && size == int64(len(bundle)) && whole(to, sum) {
+			continue
 		}
+		writes.Go(func() error { return to.Put(writesCtx, bundleFile(sum), bundle) })
 	}
-	if err := syncDir(folder); err != nil {
+	if err := writes.Wait(); err != nil {
 		return err
 	}
-	if err := writeFile(filepath.Join(dir, EnvelopeFile), text); err != nil {
+	if err := to.Put(ctx, EnvelopeFile, text); err != nil {
 		return err
 	}
-	return prune(folder, built.Envelope, before)
+	return prune(ctx, to, have, built.Envelope, before)
 }
 
-// published is the envelope that dir holds, nil when there is none. It is not
+// parallelWrites is how many bundles are written at a time: each waits for a disk or a server.
+const parallelWrites = 8
+
+// whole reads a bundle back where that costs nothing, to mend what a disk damaged.
+// Object storage does not keep half of an object.
+func whole(to Target, sum string) bool {
+	dir, local := to.(Folder)
+	if !local {
+		return true
+	}
+	b, err := os.ReadFile(dir.path(bundleFile(sum)))
+	return err == nil && digest(b) == sum
+}
+
+// published is the envelope that is there, nil when there is none. It is not
 // verified: it serves only to count on and to tidy up.
-func published(dir string) (*Envelope, error) {
-	name := filepath.Join(dir, EnvelopeFile)
-	b, err := os.ReadFile(name)
+func published(ctx context.Context, at Source) (*Envelope, error) {
+	b, _, err := at.Get(ctx, EnvelopeFile, "", maxEnvelope)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -83,11 +106,11 @@ func published(dir string) (*Envelope, error) {
 	}
 	s, err := decode[signed](b)
 	if err != nil {
-		return nil, fmt.Errorf("release: %s: %w; move it away if it is not a release", name, err)
+		return nil, fmt.Errorf("release: %s of %s: %w; move it away if it is not a release", EnvelopeFile, at, err)
 	}
 	e, err := decode[Envelope](s.Payload)
 	if err != nil {
-		return nil, fmt.Errorf("release: %s: payload: %w; move it away if it is not a release", name, err)
+		return nil, fmt.Errorf("release: %s of %s: payload: %w; move it away if it is not a release", EnvelopeFile, at, err)
 	}
 	return &e, nil
 }
@@ -103,15 +126,6 @@ func sign(e Envelope, signer ssh.Signer) ([]byte, error) {
 		Payload:     payload,
 		Signatures:  []signature{{Fingerprint: ssh.FingerprintSHA256(signer.PublicKey()), Signature: string(armored)}},
 	})
-}
-
-// writeBundle leaves a bundle alone that is there already and undamaged.
-func writeBundle(folder, sum string, bundle []byte) error {
-	name := filepath.Join(folder, sum+bundleSuffix)
-	if b, err := os.ReadFile(name); err == nil && digest(b) == sum {
-		return nil
-	}
-	return writeFile(name, bundle)
 }
 
 // writeFile replaces a file: written beside it, synced, renamed, directory synced.
@@ -148,7 +162,7 @@ func syncDir(dir string) error {
 }
 
 // prune keeps the bundles of the release before, which a gateway may be reading.
-func prune(folder string, now Envelope, before *Envelope) error {
+func prune(ctx context.Context, to Target, have map[string]int64, now Envelope, before *Envelope) error {
 	keep := map[string]bool{}
 	for _, sum := range now.Bundles {
 		keep[sum] = true
@@ -158,16 +172,11 @@ func prune(folder string, now Envelope, before *Envelope) error {
 			keep[sum] = true
 		}
 	}
-	entries, err := os.ReadDir(folder)
-	if err != nil {
-		return fmt.Errorf("release: %w", err)
-	}
-	for _, entry := range entries {
-		sum, ok := strings.CutSuffix(entry.Name(), bundleSuffix)
-		if !ok || keep[sum] || !isDigest(sum) {
+	for name := range have {
+		if sum := bundleIn(name); sum == "" || keep[sum] {
 			continue
 		}
-		if err := os.Remove(filepath.Join(folder, entry.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := to.Remove(ctx, name); err != nil {
 			return fmt.Errorf("release: remove an old bundle: %w", err)
 		}
 	}

@@ -85,9 +85,10 @@ type Release struct {
 	Principals            map[string]*Principal // trust-root and principals/ ones, by name
 	Connections           map[string]*Connection
 
-	documents documents // of the policy bundle
-	seen      sightings // of the policy bundle
-	verified  *verified // nil unless the Opener verifies fully
+	documents documents      // of the policy bundle
+	seen      sightings      // of the policy bundle
+	verified  *verified      // nil unless the Opener verifies fully
+	parsed    *reviews.Cache // reviews, from their reading to their full verification
 }
 
 // Principal is somebody who may log in.

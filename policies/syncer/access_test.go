@@ -245,15 +245,16 @@ type harness struct {
 	t   testing.TB
 	a   *access
 	opt Options
+	out string // the release directory
 	now time.Time
 }
 
 func (a *access) syncer() *harness {
 	a.t.Helper()
-	h := &harness{t: a.t, a: a}
+	h := &harness{t: a.t, a: a, out: filepath.Join(a.t.TempDir(), "out")}
 	h.now = start.Add(24 * time.Hour)
 	h.opt = Options{
-		Remote: a.dir, StateDir: filepath.Join(a.t.TempDir(), "state"), OutDir: filepath.Join(a.t.TempDir(), "out"),
+		Remote: a.dir, StateDir: filepath.Join(a.t.TempDir(), "state"), Out: release.Folder(h.out),
 		Signer: a.sync, TrustRoot: a.pin, Now: func() time.Time { return h.now },
 	}
 	h.open()
@@ -303,7 +304,7 @@ func (h *harness) granted() string {
 
 func (h *harness) release() *release.Release {
 	h.t.Helper()
-	r, err := release.Open(context.Background(), h.opt.OutDir, release.Trust{RootDigest: h.a.pin}, nil, h.now)
+	r, err := release.Open(context.Background(), h.out, release.Trust{RootDigest: h.a.pin}, nil, h.now)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -312,7 +313,7 @@ func (h *harness) release() *release.Release {
 
 func (h *harness) envelope() release.Envelope {
 	h.t.Helper()
-	b, err := os.ReadFile(filepath.Join(h.opt.OutDir, release.EnvelopeFile))
+	b, err := os.ReadFile(filepath.Join(h.out, release.EnvelopeFile))
 	if err != nil {
 		h.t.Fatal(err)
 	}

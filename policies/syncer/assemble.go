@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -44,7 +45,7 @@ func (s *Syncer) assemble(ctx context.Context, now time.Time) (*reviews.Tree, er
 		opt.Standing = func(path, sha256 string) bool { return inBase(path) && st.Documents[path].Accepted == sha256 }
 	}
 	tree, err := reviews.Load(view{
-		trust: trust, config: good, policies: good, docs: head, audit: s.audit.files(), keep: keep, whole: !broken,
+		trust: trust, config: good, policies: good, docs: head, audit: s.audit.files(), keep: keep, whole: !broken, hidden: st.hidden(),
 	}, opt)
 	if err != nil {
 		return nil, fmt.Errorf("nothing can be granted at commit %s: %w", st.Commit, err)
@@ -118,18 +119,29 @@ func (s *Syncer) policyOf(ctx context.Context, t *gitrepo.Tree) (*policies.Polic
 	return s.policy, nil
 }
 
+// hidden are the folders of documents that the history closes.
+func (st *state) hidden() map[string]bool {
+	folders := map[string]bool{}
+	for doc, m := range st.Documents {
+		if m.Closed != "" {
+			folders[path.Dir(doc)] = true
+		}
+	}
+	return folders
+}
+
 // closed are the documents of head that the history closes.
 func (st *state) closed(head *gitrepo.Tree) reviews.Problems {
 	var out reviews.Problems
-	for _, doc := range slices.Sorted(maps.Keys(st.Documents)) {
-		reason := st.Documents[doc].Closed
-		if reason == "" {
+	for doc, m := range st.Documents {
+		if m.Closed == "" {
 			continue
 		}
 		if _, err := head.ID(doc); err == nil {
-			out = append(out, problem(doc, "not granted: "+reason))
+			out = append(out, problem(doc, "not granted: "+m.Closed))
 		}
 	}
+	out.Sort()
 	return out
 }
 

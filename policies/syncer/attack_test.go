@@ -287,13 +287,13 @@ func TestKilledWhilePublishing(t *testing.T) {
 	h := a.syncer()
 	h.once()
 	a.put(reviewPath("report"), review("report", 1, "app.items"))
-	h.publish = func(ctx context.Context, dir string, in release.BuildInput, _ ssh.Signer) (*release.Built, error) {
+	h.publish = func(ctx context.Context, to release.Target, in release.BuildInput, _ ssh.Signer) (*release.Built, error) {
 		built, err := release.Build(ctx, in)
 		if err != nil {
 			return nil, err
 		}
 		for sum, bundle := range built.Bundles {
-			if err := os.WriteFile(filepath.Join(dir, "bundles", sum+".tar.gz"), bundle[:len(bundle)/2], 0o644); err != nil {
+			if err := os.WriteFile(filepath.Join(to.String(), "bundles", sum+".tar.gz"), bundle[:len(bundle)/2], 0o644); err != nil {
 				return nil, err
 			}
 		}
@@ -310,8 +310,8 @@ func TestKilledWhilePublishing(t *testing.T) {
 	if r := h.expect("etl#1 report#1", ""); r.Sequence != 3 {
 		t.Errorf("sequence %d after a crash before the envelope, want 3", r.Sequence)
 	}
-	h.publish = func(ctx context.Context, dir string, in release.BuildInput, signer ssh.Signer) (*release.Built, error) {
-		if _, err := publishRelease(ctx, dir, in, signer); err != nil {
+	h.publish = func(ctx context.Context, to release.Target, in release.BuildInput, signer ssh.Signer) (*release.Built, error) {
+		if _, err := publishRelease(ctx, to, in, signer); err != nil {
 			return nil, err
 		}
 		return nil, errKilled

@@ -1,12 +1,13 @@
 package syncer
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,9 +21,22 @@ import (
 	"github.com/sallyport-dev/sallyport/reviews/gitrepo"
 )
 
-// attestEvery is how often sync asks the forge again about pull requests that
-// it could not attest.
-const attestEvery = 5 * time.Second
+// attestSoon and attestEvery are how soon sync asks the forge again about pull
+// requests that it could not attest: first at once, because a forge tells some
+// things only a little after the merge, then ever more seldom.
+const (
+	attestSoon  = 500 * time.Millisecond
+	attestEvery = 5 * time.Second
+)
+
+// askAgain is when the forge is to be asked again.
+func (s *Syncer) askAgain() time.Time {
+	wait := max(attestEvery, s.every)
+	if s.asks < 16 { // beyond, it would overflow
+		wait = min(attestSoon<<s.asks, wait)
+	}
+	return s.asked.Add(wait)
+}
 
 // Attester lets sync take approvals in pull requests for approvals. The forge
 // is the one that the config in force names.
@@ -98,8 +112,8 @@ func (s *Syncer) configAt(commit string) *reviews.Config {
 
 // fromLog is what the log of releases tells an empty state. Without the log
 // everything counts as seen now, so it has to be read, if there is one.
-func (s *Syncer) fromLog(ctx context.Context, head string) (learned, error) {
-	if err := s.chooseAudit(head); err != nil { // nobody approved this config, but only what this sync signed is believed
+func (s *Syncer) fromLog(ctx context.Context, head string, line []*gitrepo.Commit) (learned, error) {
+	if err := s.chooseAudit(head); err != nil { // nobody approved this config, but only what a release key signed is believed
 		return learned{}, err
 	}
 	if s.audit == nil {
@@ -108,7 +122,7 @@ func (s *Syncer) fromLog(ctx context.Context, head string) (learned, error) {
 	if err := s.audit.fetch(ctx); err != nil {
 		return learned{}, fmt.Errorf("the state is empty, and the log of releases, which says what was seen before, cannot be read: make %s reachable, or name another one with --audit: %w", s.audit.mirror.Remote(), err)
 	}
-	return s.learn(s.audit.files())
+	return s.learn(ctx, s.audit.files(), line)
 }
 
 // files are those of the branch as last fetched, nil when there are none.
@@ -122,6 +136,16 @@ func (a *auditBranch) files() fs.FS {
 		return nil // and not a nil *gitrepo.Tree
 	}
 	return a.tree
+}
+
+// head is the commit of the branch as last fetched, "" when there is none.
+func (a *auditBranch) head() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.tree == nil {
+		return ""
+	}
+	return a.tree.Commit()
 }
 
 func (a *auditBranch) fetch(ctx context.Context) error {
@@ -149,10 +173,10 @@ func (a *auditBranch) show(commit string) error {
 	return nil
 }
 
-// add commits files that are not there yet.
-func (a *auditBranch) add(ctx context.Context, message string, files map[string][]byte, now time.Time) error {
+// add commits files that are not there yet. replace, when not nil, says what gives way to them.
+func (a *auditBranch) add(ctx context.Context, message string, files map[string][]byte, now time.Time, replace func(path string, there []byte) bool) error {
 	commit, err := a.mirror.Add(ctx, gitrepo.Addition{
-		Branch: a.branch, Files: files, Message: message, Time: now,
+		Branch: a.branch, Files: files, Message: message, Time: now, Replace: replace,
 		Author: gitrepo.Identity{Name: "sallyport sync", Email: "sync@sallyport.invalid"},
 		Sign:   func(m []byte) ([]byte, error) { return reviews.Sign(a.sign, reviews.NamespaceGit, m) },
 	})
@@ -162,70 +186,136 @@ func (a *auditBranch) add(ctx context.Context, message string, files map[string]
 	return a.show(commit)
 }
 
-// attest asks the forge who approved the pull requests that brought pending
-// documents, and commits what it says to the audit branch. It reports whether
-// anything was attested; the error says what was not.
-func (s *Syncer) attest(ctx context.Context, pending []reviews.Pending) (bool, error) {
+// attest asks the forge who approved the pull requests that brought what is
+// pending in a tree, and commits what it says to the audit branch. It reports
+// whether that branch says anything else of it now than when the tree was loaded;
+// the error says what was not attested.
+func (s *Syncer) attest(ctx context.Context, tree *reviews.Tree) (bool, error) {
 	if s.audit == nil {
 		return false, errors.New("approvals in pull requests do not count without an audit branch, where they are attested: give sync --audit")
 	}
+	loaded := s.audit.files()
 	if err := s.audit.fetch(ctx); err != nil {
 		return false, err
 	}
-	head, err := treeOf(s.mirror, s.state.Commit)
-	if err != nil {
-		return false, err
+	err := s.attestAll(ctx, tree)
+	now := s.audit.files()
+	return slices.ContainsFunc(tree.Pending, func(p reviews.Pending) bool {
+		at := reviews.AttestationPath(p.SHA256)
+		return !bytes.Equal(readOr(loaded, at), readOr(now, at))
+	}), err
+}
+
+// readOr is a file, nil when there is none that can be read.
+func readOr(files fs.FS, name string) []byte {
+	if files == nil {
+		return nil
 	}
+	b, err := fs.ReadFile(files, name)
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+func exists(files fs.FS, name string) bool {
+	if files == nil {
+		return false
+	}
+	_, err := fs.Stat(files, name)
+	return err == nil
+}
+
+func (s *Syncer) attestAll(ctx context.Context, tree *reviews.Tree) error {
 	if s.opt.Attester == nil { // another sync may do it
-		known := s.audit.files()
-		return known != nil && s.anyAttested(known, head, pending), errors.New("approvals in pull requests count once they are attested, and this sync does not do that: give it --forge-token and --attester-key")
+		return errors.New("approvals in pull requests count once they are attested, and this sync does not do that: give it --forge-token and --attester-key")
 	}
 	if err := s.openForge(); err != nil {
-		return false, err
+		return err
 	}
-	files := map[string][]byte{}
+	head, err := treeOf(s.mirror, s.state.Commit)
+	if err != nil {
+		return err
+	}
+	w := &words{files: map[string][]byte{}, said: map[string]*reviews.ForgeApproval{}}
 	var failed []error
-	for _, p := range pending {
-		if err := s.attestOne(ctx, head, p.Path, files); err != nil {
+	for _, p := range tree.Pending {
+		if err := s.attestOne(ctx, head, p.Path, w); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", p.Path, err))
 		}
 	}
+	pending := map[string]reviews.Pending{}
+	for _, p := range tree.Pending {
+		pending[reviews.AttestationPath(p.SHA256)] = p
+	}
 	known := s.audit.files()
-	maps.DeleteFunc(files, func(name string, _ []byte) bool {
-		if known == nil {
-			return false
+	for at := range w.files {
+		p, waits := pending[at]
+		switch {
+		case !exists(known, at):
+		case !waits:
+			delete(w.files, at) // what is there does, or is not needed
+		case s.enough(tree, p, readOr(known, at), w.said[at]) == nil:
+			delete(w.files, at)
+			failed = append(failed, fmt.Errorf("%s: what its pull request brought is attested, and nobody else approved since", p.Path))
 		}
-		_, err := fs.Stat(known, name)
-		return err == nil // attested already, by another sync; that one counts
+	}
+	if len(w.files) == 0 {
+		return errors.Join(failed...)
+	}
+	err = s.audit.add(ctx, fmt.Sprintf("audit: attest %s", plural(len(w.files), "document")), w.files, s.opt.Now(), func(at string, there []byte) bool {
+		p, waits := pending[at]
+		if !waits && at != path.Dir(reviews.AttestationPath("x")) {
+			return false // another sync was faster
+		}
+		why := errors.New("it is in the way of all attestations")
+		if waits {
+			why = s.enough(tree, p, there, w.said[at])
+		}
+		if why != nil && !errors.Is(why, errMoreApprovals) {
+			s.log.Error("what is on the audit branch in place of an attestation does not count, and is replaced: find out who put it there", "file", at, "reason", why)
+		}
+		return why != nil
 	})
-	if len(files) == 0 {
-		return known != nil && s.anyAttested(known, head, pending), errors.Join(failed...)
-	}
-	if err := s.audit.add(ctx, fmt.Sprintf("audit: attest %s", plural(len(files), "document")), files, s.opt.Now()); err != nil {
-		return false, errors.Join(append(failed, err)...)
-	}
-	return true, errors.Join(failed...)
+	return errors.Join(append(failed, err)...)
 }
 
-func (s *Syncer) anyAttested(known fs.FS, head *gitrepo.Tree, pending []reviews.Pending) bool {
-	return slices.ContainsFunc(pending, func(p reviews.Pending) bool {
-		b, err := head.ReadFile(p.Path)
-		if err != nil {
-			return false
+// words are what sync is about to attest, and the files that say so, by path.
+type words struct {
+	said  map[string]*reviews.ForgeApproval
+	files map[string][]byte
+}
+
+// errMoreApprovals means that an attestation is right, and not all that there is to say any more.
+var errMoreApprovals = errors.New("more accounts approved since")
+
+// enough is nil when what stands in the place of an attestation of a document is one and
+// says all that now has to be said. What does not count is never enough.
+func (s *Syncer) enough(tree *reviews.Tree, p reviews.Pending, there []byte, now *reviews.ForgeApproval) error {
+	seen := s.state.Seen[digest(there)]
+	if seen.IsZero() {
+		seen = s.opt.Now()
+	}
+	before, err := tree.Attested(p.Path, p.SHA256, there, seen)
+	if err != nil {
+		return err
+	}
+	for _, a := range now.Approvals {
+		if !slices.ContainsFunc(before.Approvals, func(b reviews.AccountApproval) bool { return b.ID == a.ID }) {
+			return errMoreApprovals
 		}
-		_, err = fs.Stat(known, reviews.AttestationPath(digest(b)))
-		return err == nil
-	})
+	}
+	return nil
 }
 
 // attestOne finds the pull request that brought a document's present bytes.
-func (s *Syncer) attestOne(ctx context.Context, head *gitrepo.Tree, path string, files map[string][]byte) error {
+func (s *Syncer) attestOne(ctx context.Context, head *gitrepo.Tree, path string, w *words) error {
 	b, err := head.ReadFile(path)
 	if err != nil {
 		return err
 	}
 	at := reviews.AttestationPath(digest(b))
-	if files[at] != nil {
+	if w.files[at] != nil {
 		return nil // the same pull request brought it
 	}
 	brought, err := s.mirror.FirstHolding(ctx, s.state.Commit, path)
@@ -256,7 +346,8 @@ func (s *Syncer) attestOne(ctx context.Context, head *gitrepo.Tree, path string,
 			return err
 		}
 		for _, c := range contents {
-			files[reviews.AttestationPath(c.Digest.SHA256)] = attestation
+			at := reviews.AttestationPath(c.Digest.SHA256)
+			w.files[at], w.said[at] = attestation, statement
 		}
 		return nil
 	}
@@ -289,7 +380,7 @@ func (s *Syncer) statement(ctx context.Context, p *forge.PullRequest, path, sum 
 		return nil, nil, err
 	}
 	if !by.PushersKnown {
-		return nil, nil, errors.New("the forge does not tell everybody who pushed to it, as for a fork, so nobody can be told apart from its authors: have the documents signed")
+		return nil, nil, errors.New("the forge does not tell (yet) everybody who pushed to it, and of a fork never does, so nobody can be told apart from its authors: wait a minute, or have the documents signed")
 	}
 	words, err := s.forge.Reviews(ctx, p.Number)
 	if err != nil {

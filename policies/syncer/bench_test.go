@@ -138,7 +138,7 @@ func (h *harness) gateway() *gateway {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		g.follow(ctx, release.Opener{Dir: h.opt.OutDir, Trust: release.Trust{RootDigest: h.a.pin}, HighWater: mark})
+		g.follow(ctx, release.Opener{Dir: h.out, Trust: release.Trust{RootDigest: h.a.pin}, HighWater: mark})
 	}()
 	h.t.Cleanup(func() { stop(); <-ended; _ = journal.Close() })
 	return g

@@ -9,10 +9,13 @@ import (
 	"io/fs"
 	"maps"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sallyport-dev/sallyport/policies"
 	"github.com/sallyport-dev/sallyport/policies/release"
@@ -73,10 +76,12 @@ func (f *fold) step(ctx context.Context, c *gitrepo.Commit) error {
 	case f.state.Broken == "" && f.state.Good != "":
 		f.state.Good = c.ID
 	}
-	for _, doc := range slices.Sorted(maps.Keys(touched)) {
+	docs := slices.Sorted(maps.Keys(touched)) // folder by folder, for the store remembers some folders only
+	f.parseAhead(tree, docs)
+	for _, doc := range docs {
 		f.document(c, tree, doc, together && touched[doc])
 	}
-	if base || slices.ContainsFunc(slices.Collect(maps.Keys(touched)), unnumbered) {
+	if base || slices.ContainsFunc(docs, unnumbered) {
 		f.accept(tree, c.ID)
 	}
 	f.state.Commit, f.tree = c.ID, tree
@@ -94,17 +99,37 @@ func sortOut(changes []gitrepo.Change) (touched map[string]bool, base bool) {
 		}
 		doc := docOf(c.Path)
 		switch reviews.KindOf(doc) {
-		case reviews.KindPrincipal, reviews.KindConnection, reviews.KindReview:
+		case reviews.KindPrincipal, reviews.KindConnection, reviews.KindCatalog, reviews.KindReview:
 			touched[doc] = touched[doc] || doc == c.Path
 		}
 	}
 	return touched, base
 }
 
+// parseAhead parses the touched reviews that head still holds, on all cores.
+func (f *fold) parseAhead(tree *gitrepo.Tree, docs []string) {
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for _, doc := range docs {
+		if unnumbered(doc) || !same(tree, f.head, doc) {
+			continue
+		}
+		b, err := tree.ReadFile(doc)
+		if err != nil {
+			continue // whoever looks at it says why
+		}
+		group.Go(func() error {
+			_, _ = f.parsed.Review(doc, b)
+			return nil
+		})
+	}
+	_ = group.Wait()
+}
+
 // unnumbered documents have no sequence that orders their versions.
 func unnumbered(doc string) bool {
 	kind := reviews.KindOf(doc)
-	return kind == reviews.KindConnection || kind == reviews.KindPrincipal
+	return kind == reviews.KindConnection || kind == reviews.KindCatalog || kind == reviews.KindPrincipal
 }
 
 // judge decides whether a commit's trust, config and policies come into force.
@@ -374,6 +399,9 @@ func (f *fold) accept(tree *gitrepo.Tree, commit string) {
 	}
 	for _, c := range t.Connections {
 		f.inForce(c.Source.Path, c.Source.SHA256, commit)
+		if s := c.CatalogSource; c.Catalog != nil && s.Path != "" {
+			f.inForce(s.Path, s.SHA256, commit)
+		}
 		m := f.state.Documents[c.Source.Path]
 		m.Risk = c.Spec.Risk
 		f.state.Documents[c.Source.Path] = m

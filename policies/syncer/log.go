@@ -17,8 +17,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-
 	"github.com/sallyport-dev/sallyport/policies/release"
 	"github.com/sallyport-dev/sallyport/reviews/gitrepo"
 )
@@ -83,29 +81,22 @@ func sequenceOf(name string) int64 {
 	return n
 }
 
-// keep puts the release that lies in a folder among the waiting ones unless
-// it, or a later one, was kept before. It returns the sequence kept last.
-func (l *releaseLog) keep(outDir string, last int64) (int64, error) {
+// keep puts a published release among the waiting ones unless it, or a later one,
+// was kept before. It returns the sequence kept last.
+func (l *releaseLog) keep(signed []byte, last int64) (int64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.audit == nil {
 		return last, nil
 	}
-	b, err := os.ReadFile(filepath.Join(outDir, release.EnvelopeFile))
-	if isMissing(err) {
-		return last, nil
-	}
-	if err != nil {
-		return last, err
-	}
-	sequence := sequenceIn(b)
+	sequence := sequenceIn(signed)
 	if sequence <= last {
 		return last, nil
 	}
 	if err := os.MkdirAll(l.dir, 0o700); err != nil {
 		return last, err
 	}
-	if err := writeDurably(filepath.Join(l.dir, strconv.FormatInt(sequence, 10)+".json"), b); err != nil {
+	if err := writeDurably(filepath.Join(l.dir, strconv.FormatInt(sequence, 10)+".json"), signed); err != nil {
 		return last, err
 	}
 	l.waiting++
@@ -223,16 +214,16 @@ func (l *releaseLog) commit(ctx context.Context, audit *auditBranch, names []str
 	for i, name := range names {
 		files[logFolder+"/"+name] = contents[i]
 	}
-	err := audit.add(ctx, message, files, l.now())
+	err := audit.add(ctx, message, files, l.now(), nil)
 	if !errors.Is(err, gitrepo.ErrExists) {
 		return err
 	}
 	l.log.Error("the log of releases on the audit branch holds what this sync did not write: find out who did", "reason", err)
 	for i, name := range names {
-		err := audit.add(ctx, message, map[string][]byte{logFolder + "/" + name: contents[i]}, l.now())
+		err := audit.add(ctx, message, map[string][]byte{logFolder + "/" + name: contents[i]}, l.now(), nil)
 		if errors.Is(err, gitrepo.ErrExists) {
 			beside := strings.TrimSuffix(name, ".json") + "." + digest(contents[i])[:16] + ".json"
-			err = audit.add(ctx, message, map[string][]byte{logFolder + "/" + beside: contents[i]}, l.now())
+			err = audit.add(ctx, message, map[string][]byte{logFolder + "/" + beside: contents[i]}, l.now(), nil)
 		}
 		if err != nil {
 			return err
@@ -269,9 +260,9 @@ type learned struct {
 	taken    []release.Taken // in no order
 }
 
-// learn reads the log. Only releases of this branch that this sync's own key
-// signed are believed; whoever may push to the audit branch can add others.
-func (s *Syncer) learn(files fs.FS) (learned, error) {
+// learn reads the log. Only releases of this branch are believed, and only of
+// keys that a believer believes. The line is that of the access repo, oldest first.
+func (s *Syncer) learn(ctx context.Context, files fs.FS, line []*gitrepo.Commit) (learned, error) {
 	var known learned
 	if files == nil {
 		return known, nil
@@ -280,25 +271,36 @@ func (s *Syncer) learn(files fs.FS) (learned, error) {
 	if err != nil && !isMissing(err) {
 		return known, fmt.Errorf("log of releases: %w", err)
 	}
+	b := &believer{s: s, line: line}
+	refuse := func(name string, why error) {
+		s.log.Warn("a release of the log is not believed", "file", name, "reason", why)
+	}
 	for _, e := range entries {
 		name := logFolder + "/" + e.Name()
-		b, err := fs.ReadFile(files, name)
+		text, err := fs.ReadFile(files, name)
 		if err != nil {
 			s.log.Warn("not a release of the log", "file", name, "reason", err)
 			continue
 		}
-		envelope, err := release.Logged(b, s.opt.Signer.PublicKey())
+		envelope, key, err := release.Logged(text)
 		if err == nil && envelope.Ref != "refs/heads/"+s.opt.Branch {
 			err = fmt.Errorf("it is of %s", envelope.Ref)
 		}
 		if err != nil {
-			s.log.Warn("a release of the log is not believed", "file", name, "key", ssh.FingerprintSHA256(s.opt.Signer.PublicKey()), "reason", err)
+			refuse(name, err)
 			continue
 		}
-		known.sequence = max(known.sequence, envelope.Sequence)
-		known.taken = append(known.taken, envelope.Taken...)
+		b.entries = append(b.entries, entry{name, envelope, key})
 	}
-	return known, nil
+	believed, why, err := b.believed(ctx)
+	for name, reason := range why {
+		refuse(name, reason)
+	}
+	for _, e := range believed {
+		known.sequence = max(known.sequence, e.envelope.Sequence)
+		known.taken = append(known.taken, e.envelope.Taken...)
+	}
+	return known, err
 }
 
 // recall fills an empty state with what the log knows about the commits of a

@@ -90,14 +90,14 @@ func TestLostStateIsLearnedFromTheLog(t *testing.T) {
 	}
 	if log := a.logged(h.opt.Audit.Remote); len(log) != 2 {
 		t.Fatalf("log %v", log)
-	} else if b, err := os.ReadFile(filepath.Join(h.opt.OutDir, release.EnvelopeFile)); err != nil || strings.TrimSpace(string(b)) != log["2.json"] {
+	} else if b, err := os.ReadFile(filepath.Join(h.out, release.EnvelopeFile)); err != nil || strings.TrimSpace(string(b)) != log["2.json"] {
 		t.Errorf("the log holds something else than what was published: %v", err)
 	}
 	h.now = ends.Add(time.Hour)
 	a.write(reviewPath("late"), review("late", 1, "app.items"))
 	a.sign(reviewPath("late"), "user:carol")
 	a.commit("carol approves too late, and git has a date before")
-	h.lose(h.opt.StateDir, h.opt.OutDir)
+	h.lose(h.opt.StateDir, h.out)
 	r := h.expect("etl#1 report#1", "late.yaml")
 	if r.Sequence != 3 {
 		t.Errorf("sequence %d: it has to go on after the log", r.Sequence)
@@ -107,31 +107,36 @@ func TestLostStateIsLearnedFromTheLog(t *testing.T) {
 	}
 	// Once more, from the log alone.
 	h.flush()
-	h.lose(h.opt.StateDir, h.opt.OutDir)
+	h.lose(h.opt.StateDir, h.out)
 	h.expect("etl#1 report#1", "late.yaml")
+}
+
+// forge is a release that says that sync saw the head when the tests' clock began.
+func (a *access) forge(key ssh.Signer, change func(*release.Envelope)) []byte {
+	a.t.Helper()
+	head := a.run("rev-parse", "HEAD")
+	e := release.Envelope{
+		Repo: repoID, Ref: "refs/heads/main", Commit: head, Sequence: 90, Bundles: map[string]string{}, Reviews: map[string]int64{},
+		Taken: []release.Taken{{Commit: head, At: start}},
+	}
+	if change != nil {
+		change(&e)
+	}
+	dir := a.t.TempDir()
+	if err := release.Publish(dir, &release.Built{Envelope: e}, key); err != nil {
+		a.t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, release.EnvelopeFile))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return b
 }
 
 // Whoever may push to the audit branch puts releases into the log that say that
 // an expired key approved in time. Each is signed as well as they can.
 func TestForgedLogIsNotBelieved(t *testing.T) {
-	forge := func(a *access, key ssh.Signer, change func(*release.Envelope)) []byte {
-		e := release.Envelope{
-			Repo: repoID, Ref: "refs/heads/main", Commit: a.run("rev-parse", "HEAD"), Sequence: 90, Bundles: map[string]string{}, Reviews: map[string]int64{},
-			Taken: []release.Taken{{Commit: a.run("rev-parse", "HEAD"), At: start}},
-		}
-		if change != nil {
-			change(&e)
-		}
-		dir := a.t.TempDir()
-		if err := release.Publish(dir, &release.Built{Envelope: e}, key); err != nil {
-			a.t.Fatal(err)
-		}
-		b, err := os.ReadFile(filepath.Join(dir, release.EnvelopeFile))
-		if err != nil {
-			a.t.Fatal(err)
-		}
-		return b
-	}
+	forge := (*access).forge
 	for name, tt := range map[string]struct {
 		make     func(a *access) []byte
 		believed bool
@@ -270,7 +275,7 @@ func TestLogNameIsTaken(t *testing.T) {
 	if len(names) != 3 || log["1.json"] != "mine" || !strings.HasPrefix(names[0], "1.") || names[2] != "2.json" {
 		t.Errorf("log %v", names)
 	}
-	known, err := h.learn(h.audit.files())
+	known, err := h.learn(t.Context(), h.audit.files(), nil)
 	if err != nil || known.sequence != 2 || len(known.taken) != 2 {
 		t.Errorf("learned %+v, %v", known, err)
 	}

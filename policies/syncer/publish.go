@@ -5,9 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -18,36 +17,49 @@ import (
 )
 
 // publisher builds and writes one release; tests put a crash in its place.
-type publisher func(ctx context.Context, dir string, in release.BuildInput, signer ssh.Signer) (*release.Built, error)
+type publisher func(ctx context.Context, to release.Target, in release.BuildInput, signer ssh.Signer) (*release.Built, error)
 
-func publishRelease(ctx context.Context, dir string, in release.BuildInput, signer ssh.Signer) (*release.Built, error) {
+func publishRelease(ctx context.Context, to release.Target, in release.BuildInput, signer ssh.Signer) (*release.Built, error) {
 	built, err := release.Build(ctx, in)
 	if err != nil {
 		return nil, err
 	}
-	return built, release.Publish(dir, built, signer)
+	return built, release.PublishTo(ctx, to, built, signer)
 }
 
 // fresh says that the newest release needs no successor yet: it is of the
 // accepted commit, in its place, not due for its heartbeat, and no pull request
 // is to be asked about again.
-func (s *Syncer) fresh() bool {
+func (s *Syncer) fresh(ctx context.Context) (bool, error) {
 	p := s.state.Published
-	if p == nil || !s.current(p) {
-		return false
+	if p != nil && len(p.Pending) > 0 && s.audit != nil && !s.opt.Now().Before(s.askAgain()) {
+		return false, nil
 	}
-	if len(p.Pending) > 0 && s.audit != nil && !s.opt.Now().Before(s.asked.Add(attestEvery)) {
-		return false
-	}
-	return true
+	return s.current(ctx, p)
 }
 
-func (s *Syncer) current(p *published) bool {
-	if p.Commit != s.state.Commit || p.Sequence != s.state.Sequence || !s.opt.Now().Before(p.Next) {
-		return false
+func (s *Syncer) current(ctx context.Context, p *published) (bool, error) {
+	if p == nil || p.Commit != s.state.Commit || p.Sequence != s.state.Sequence || !s.opt.Now().Before(p.Next) {
+		return false, nil
 	}
-	_, err := os.Stat(filepath.Join(s.opt.OutDir, release.EnvelopeFile))
-	return err == nil
+	_, err := s.lying(ctx, s.outTag)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// lying is the release that lies where releases are published, nil when it still
+// has that tag.
+func (s *Syncer) lying(ctx context.Context, unless string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	b, tag, err := s.opt.Out.Get(ctx, release.EnvelopeFile, unless, release.MaxBundle)
+	if err != nil {
+		return nil, fmt.Errorf("%s of %s: %w", release.EnvelopeFile, s.opt.Out, err)
+	}
+	s.outTag = tag
+	return b, nil
 }
 
 // release publishes what the state comes to. The sequence is reserved on disk
@@ -64,12 +76,20 @@ func (s *Syncer) release(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, errors.Join(err, s.state.save(s.opt.StateDir))
 	}
-	if p := s.state.Published; p != nil && len(tree.Pending) == len(p.Pending) && s.current(p) {
-		return false, nil // only the forge was asked again, and it had nothing new
+	if p := s.state.Published; p != nil && len(tree.Pending) == len(p.Pending) {
+		if current, err := s.current(ctx, p); current || err != nil {
+			return false, err // only the forge was asked again, and it had nothing new
+		}
 	}
-	s.keepForLog() // the one before, in case of a crash right after it was published
+	before, err := s.lying(ctx, "")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, errors.Join(err, s.state.save(s.opt.StateDir))
+	}
+	s.keepForLog(before) // in case of a crash right after it was published
 	reserved := *s.state
-	reserved.Sequence = max(reserved.Sequence, highestIn(s.opt.OutDir)) + 1
+	// Beyond what lies there, so that a lost state folder does not make gateways
+	// refuse what comes next. Only the number is believed.
+	reserved.Sequence = max(reserved.Sequence, sequenceIn(before)) + 1
 	if err := reserved.save(s.opt.StateDir); err != nil {
 		return false, err
 	}
@@ -78,7 +98,7 @@ func (s *Syncer) release(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	built, err := s.publish(ctx, s.opt.OutDir, in, s.opt.Signer)
+	built, err := s.publish(ctx, s.opt.Out, in, s.opt.Signer)
 	if err != nil {
 		return false, fmt.Errorf("publish release %d: %w", in.Sequence, err)
 	}
@@ -90,14 +110,18 @@ func (s *Syncer) release(ctx context.Context) (bool, error) {
 	}
 	done.Taken = nil
 	s.state = &done
-	s.keepForLog()
+	lies, err := s.lying(ctx, "")
+	if err != nil {
+		s.log.Error("the release cannot be read back for the log on the audit branch; the next one brings it there", "error", err)
+	}
+	s.keepForLog(lies)
 	return true, done.save(s.opt.StateDir)
 }
 
-// keepForLog hands the release that lies in the folder to the log. Gateways
-// have it whatever becomes of that.
-func (s *Syncer) keepForLog() {
-	kept, err := s.logged.keep(s.opt.OutDir, s.state.Kept)
+// keepForLog hands a published release to the log. Gateways have it whatever
+// becomes of that.
+func (s *Syncer) keepForLog(signed []byte) {
+	kept, err := s.logged.keep(signed, s.state.Kept)
 	if err != nil {
 		s.log.Error("a release is missing in the log on the audit branch", "error", err)
 	}
@@ -107,8 +131,8 @@ func (s *Syncer) keepForLog() {
 // hearForge attests what waits for that and loads anew. What cannot be attested
 // now stays pending.
 func (s *Syncer) hearForge(ctx context.Context, tree *reviews.Tree, now time.Time) (*reviews.Tree, error) {
-	s.asked = s.opt.Now()
-	attested, err := s.attest(ctx, tree.Pending)
+	s.asked, s.asks = s.opt.Now(), s.asks+1
+	attested, err := s.attest(ctx, tree)
 	s.awaiting = ""
 	if err != nil {
 		s.awaiting = err.Error()
@@ -155,17 +179,6 @@ func (s *Syncer) input(tree *reviews.Tree, now time.Time) (release.BuildInput, e
 		}
 	}
 	return in, nil
-}
-
-// highestIn is the sequence of the release that lies in a folder, 0 when there
-// is none. Only the number is used, and only to go beyond it, so that a lost
-// state folder does not make gateways refuse what comes next.
-func highestIn(dir string) int64 {
-	b, err := os.ReadFile(filepath.Join(dir, release.EnvelopeFile))
-	if err != nil {
-		return 0
-	}
-	return sequenceIn(b)
 }
 
 // mayRelease refuses early what every gateway would refuse.

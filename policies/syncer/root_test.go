@@ -179,7 +179,7 @@ func TestPins(t *testing.T) {
 	third := digest([]byte(a.read(reviews.RootPath)))
 	h.once()
 	for pin, want := range map[string]bool{first: true, second: true, third: true, digest([]byte("x")): false} {
-		_, err := release.Open(context.Background(), h.opt.OutDir, release.Trust{RootDigest: pin}, nil, h.now)
+		_, err := release.Open(context.Background(), h.out, release.Trust{RootDigest: pin}, nil, h.now)
 		if (err == nil) != want || err != nil && !errors.Is(err, release.ErrUntrusted) {
 			t.Errorf("pin %s: %v", pin, err)
 		}
@@ -196,7 +196,7 @@ func TestForkedTrust(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := release.Open(context.Background(), h.opt.OutDir, release.Trust{RootDigest: a.pin}, mark, h.now)
+	r, err := release.Open(context.Background(), h.out, release.Trust{RootDigest: a.pin}, mark, h.now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +211,7 @@ func TestForkedTrust(t *testing.T) {
 		fork.now = fork.now.Add(2 * time.Hour)
 		fork.once()
 	}
-	if _, err := release.Open(context.Background(), fork.opt.OutDir, release.Trust{RootDigest: a.pin}, mark, fork.now); !errors.Is(err, release.ErrRolledBack) {
+	if _, err := release.Open(context.Background(), fork.out, release.Trust{RootDigest: a.pin}, mark, fork.now); !errors.Is(err, release.ErrRolledBack) {
 		t.Errorf("forked trust: %v", err)
 	}
 }

@@ -59,6 +59,8 @@ type state struct {
 	Taken []release.Taken `json:"taken,omitempty"`
 	// Kept is the sequence of the last release that was given to the log.
 	Kept int64 `json:"kept,omitempty"`
+
+	disk *onDisk // of the state folder, shared by all copies
 }
 
 // memory is what is known for good about one path.
@@ -130,16 +132,11 @@ func loadState(dir, branch, trustRoot string) (*state, error) {
 		return nil, fmt.Errorf("read sync state: %w", err)
 	}
 	s := &state{}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(s); err != nil {
+	if err := decodeState(b, s); err != nil {
 		return nil, fmt.Errorf("sync state %s is damaged or of another version: %w; move it away to rebuild it from the history", file, err)
 	}
 	if s.Version != stateVersion {
 		return nil, fmt.Errorf("sync state %s has version %d, which is not supported yet", file, s.Version)
-	}
-	if s.Branch != branch || s.TrustRoot != trustRoot {
-		return nil, fmt.Errorf("sync state %s belongs to branch %s and trust root %s; use another state folder", file, s.Branch, s.TrustRoot)
 	}
 	if s.Documents == nil {
 		s.Documents = map[string]memory{}
@@ -147,18 +144,19 @@ func loadState(dir, branch, trustRoot string) (*state, error) {
 	if s.Seen == nil {
 		s.Seen = map[string]time.Time{}
 	}
+	if s, err = s.replay(dir, digest(b)); err != nil {
+		return nil, err
+	}
+	if s.Branch != branch || s.TrustRoot != trustRoot {
+		return nil, fmt.Errorf("sync state %s belongs to branch %s and trust root %s; use another state folder", file, s.Branch, s.TrustRoot)
+	}
 	return s, nil
 }
 
-func (s *state) save(dir string) error {
-	b, err := json.Marshal(s)
-	if err == nil {
-		err = writeDurably(filepath.Join(dir, stateFile), append(b, '\n'))
-	}
-	if err != nil {
-		return fmt.Errorf("write sync state: %w", err)
-	}
-	return nil
+func decodeState(b []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	return d.Decode(v)
 }
 
 // writeDurably replaces a file in one step that survives a crash.

@@ -50,13 +50,16 @@ type Options struct {
 	Git       gitrepo.Options // how to reach it
 	Branch    string          // default "main"
 	StateDir  string          // private folder for the mirror and what was seen; keep it
-	OutDir    string          // the release directory that gateways watch
+	Out       release.Target  // where releases are published for gateways
 	Signer    ssh.Signer      // a release key of the trust root
 	TrustRoot string          // pinned sha256 of the first trust/root.yaml, 64 hex digits
 	Audit     Audit           // where attestations and the log of releases are committed
 	Attester  *Attester       // nil: approvals in pull requests wait
 	Now       func() time.Time
 	Log       *slog.Logger // default: discards
+	// Wake makes Watch do a round at once, whoever sends on it and however often:
+	// what a round finds does not depend on why it was made.
+	Wake <-chan struct{}
 }
 
 // Audit is the repository and branch that hold what sync and gateways did.
@@ -90,9 +93,12 @@ type Syncer struct {
 	policyID string
 	auto     map[string]string // its automatic approvals, by documents
 
-	asked    time.Time // when the forge was last asked about what is pending
-	awaiting string    // why that is still pending
+	every    time.Duration // how often Watch asks the remote, 0 without it
+	asked    time.Time     // when the forge was last asked about what is pending
+	asks     int           // how often, since the last commit was taken in
+	awaiting string        // why that is still pending
 	built    *release.Cache
+	outTag   string // of the release that lies in opt.Out
 	said     string // last error that was logged, so that a lasting one is logged once
 
 	mu     sync.Mutex
@@ -153,8 +159,8 @@ func (o Options) check() error {
 	switch {
 	case o.Remote == "":
 		return errors.New("sync: no remote given: name the access repo's URL or path")
-	case o.StateDir == "" || o.OutDir == "":
-		return errors.New("sync: a state folder and a release folder are required")
+	case o.StateDir == "" || o.Out == nil:
+		return errors.New("sync: a state folder and a place for releases are required")
 	case o.Signer == nil:
 		return errors.New("sync: no release key given")
 	case !digestForm.MatchString(o.TrustRoot):
@@ -182,6 +188,7 @@ func open(opt Options) (*Syncer, error) {
 	if s.logged, err = openLog(opt); err != nil {
 		return nil, err
 	}
+	s.recall()
 	return s, s.chooseAudit(st.Good)
 }
 
@@ -243,14 +250,17 @@ func (s *Syncer) round(ctx context.Context) (Result, error) {
 		if err != nil {
 			return Result{}, err
 		}
-		s.state, result.Commits = next, commits
+		s.state, result.Commits, s.asks = next, commits, 0
 		if err := s.chooseAudit(next.Good); err != nil {
 			return result, errors.Join(err, next.save(s.opt.StateDir))
 		}
-	} else if s.fresh() {
-		return Result{}, nil
+	} else if fresh, err := s.fresh(ctx); fresh || err != nil {
+		return Result{}, err
 	}
 	result.Published, err = s.release(ctx)
+	if result.Published {
+		s.keepFacts()
+	}
 	return result, err
 }
 
@@ -317,7 +327,7 @@ func (s *Syncer) takeIn(ctx context.Context, head, after string) (*state, int, e
 	}
 	var known learned
 	if s.state.Commit == "" {
-		if known, err = s.fromLog(ctx, head); err != nil {
+		if known, err = s.fromLog(ctx, head, line); err != nil {
 			return nil, 0, err
 		}
 	}
@@ -340,6 +350,9 @@ func (s *Syncer) takeIn(ctx context.Context, head, after string) (*state, int, e
 	return f.state, len(line), nil
 }
 
+// wakeGap is the shortest distance of a round that was woken from the one before.
+const wakeGap = 500 * time.Millisecond
+
 // Watch does a round right away and then one every so often, until ctx ends,
 // whose cause it returns. A round that fails is logged and tried again, with
 // growing distance while the remote cannot be reached.
@@ -352,21 +365,31 @@ func (s *Syncer) Watch(ctx context.Context, every time.Duration) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	background.Go(func() { s.logged.follow(ctx) })
-	wait := every
+	s.every = every
+	wait, ended := every, time.Time{}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		case <-s.opt.Wake:
+			s.asks = min(s.asks, 3) // somebody may just have approved what waits
+			timer.Reset(max(0, wakeGap-time.Since(ended)))
+			continue
 		case <-timer.C:
 		}
-		if _, err := s.Once(ctx); err == nil {
+		r, err := s.Once(ctx)
+		if ended = time.Now(); err == nil {
 			wait = every
 		} else {
 			wait = min(2*wait, 10*every)
 		}
-		timer.Reset(wait)
+		next := wait
+		if r.Awaiting != "" && s.audit != nil && err == nil {
+			next = min(next, max(attestSoon, s.askAgain().Sub(s.opt.Now())))
+		}
+		timer.Reset(next)
 	}
 }
 

@@ -3,6 +3,7 @@ package syncer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -125,7 +126,7 @@ func TestRestartKeepsWhatWasSeen(t *testing.T) {
 	if _, err := New(h.opt); err == nil || !strings.Contains(err.Error(), "in use") {
 		t.Errorf("a second sync on the same state: %v", err)
 	}
-	if err := os.Remove(filepath.Join(h.opt.OutDir, release.EnvelopeFile)); err != nil {
+	if err := os.Remove(filepath.Join(h.out, release.EnvelopeFile)); err != nil {
 		t.Fatal(err)
 	}
 	if r := h.once(); !r.Published || r.Sequence != 2 {
@@ -178,11 +179,11 @@ func TestForeignReleaseKey(t *testing.T) {
 }
 
 func TestOptionsAreChecked(t *testing.T) {
-	good := Options{Remote: "r", StateDir: t.TempDir(), OutDir: t.TempDir(), Signer: newKey(t), TrustRoot: strings.Repeat("a", 64)}
+	good := Options{Remote: "r", StateDir: t.TempDir(), Out: release.Folder(t.TempDir()), Signer: newKey(t), TrustRoot: strings.Repeat("a", 64)}
 	for name, change := range map[string]func(*Options){
 		"remote": func(o *Options) { o.Remote = "" },
 		"state":  func(o *Options) { o.StateDir = "" },
-		"out":    func(o *Options) { o.OutDir = "" },
+		"out":    func(o *Options) { o.Out = nil },
 		"signer": func(o *Options) { o.Signer = nil },
 		"pin":    func(o *Options) { o.TrustRoot = "" },
 		"branch": func(o *Options) { o.Branch = "../x" },
@@ -195,13 +196,71 @@ func TestOptionsAreChecked(t *testing.T) {
 	}
 }
 
+// A wake is a reason to look and nothing else: what was merged is published long
+// before the next poll, a flood of wakes makes no more rounds than a few a second, and
+// one that tells nothing new publishes nothing.
+func TestWatchIsWoken(t *testing.T) {
+	a := newAccess(t)
+	h := a.syncer()
+	wake := make(chan struct{}, 1)
+	h.opt.Wake = wake
+	at, began := h.now, time.Now()
+	h.opt.Now = func() time.Time { return at.Add(time.Since(began)) }
+	h.restart()
+	published := make(chan release.BuildInput, 10)
+	h.publish = func(ctx context.Context, to release.Target, in release.BuildInput, signer ssh.Signer) (*release.Built, error) {
+		built, err := publishRelease(ctx, to, in, signer)
+		published <- in
+		return built, err
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- h.Watch(ctx, time.Hour) }()
+	defer func() {
+		stop()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("ended with %v", err)
+		}
+	}()
+	wait := func() (in release.BuildInput) {
+		t.Helper()
+		select {
+		case in = <-published:
+		case <-time.After(30 * time.Second):
+			t.Fatalf("nothing was published: %+v", h.Status())
+		}
+		return in
+	}
+	wait()
+	for i := range 3 {
+		id := a.put(reviewPath(fmt.Sprint("report", i)), review(fmt.Sprint("report", i), 1, "app.items"))
+		wake <- struct{}{}
+		if in := wait(); in.Commit != id {
+			t.Errorf("published %s, want %s", in.Commit, id)
+		}
+	}
+	rounds, last := 0, h.Status().Time
+	for begun := time.Now(); time.Since(begun) < 1200*time.Millisecond; {
+		select {
+		case wake <- struct{}{}:
+		case <-time.After(5 * time.Millisecond):
+		}
+		if ended := h.Status().Time; ended != last {
+			rounds, last = rounds+1, ended
+		}
+	}
+	if rounds < 1 || rounds > 4 || len(published) > 0 {
+		t.Errorf("a flood of wakes: %d rounds, %d releases", rounds, len(published))
+	}
+}
+
 // Watch publishes what is merged while it runs, and ends with its context.
 func TestWatch(t *testing.T) {
 	a := newAccess(t)
 	h := a.syncer()
 	published := make(chan release.BuildInput, 10)
-	h.publish = func(ctx context.Context, dir string, in release.BuildInput, signer ssh.Signer) (*release.Built, error) {
-		built, err := publishRelease(ctx, dir, in, signer)
+	h.publish = func(ctx context.Context, to release.Target, in release.BuildInput, signer ssh.Signer) (*release.Built, error) {
+		built, err := publishRelease(ctx, to, in, signer)
 		published <- in
 		return built, err
 	}

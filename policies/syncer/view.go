@@ -26,8 +26,10 @@ type view struct {
 	// keep decides about a document, and about each of its signatures, whose
 	// path it gets as well. Nil keeps all.
 	keep func(doc, path string) bool
-	// whole says that keep lets through all signatures of a document or none.
-	whole bool
+	// whole says that keep lets through all signatures of a document or none, and
+	// hidden are the folders in which it holds back a document.
+	whole  bool
+	hidden map[string]bool
 }
 
 // inBase says whether a path belongs to trust, config or policies.
@@ -103,17 +105,24 @@ func (v view) ReadFile(name string) ([]byte, error) {
 	return t.ReadFile(name)
 }
 
-// ID implements reviews.Identified. A folder of which signatures may be missing
+// ID implements reviews.Identified. A folder of which something may be missing
 // has no name.
 func (v view) ID(name string) (string, error) {
-	if !v.whole {
-		return "", &fs.PathError{Op: "id", Path: name, Err: errors.ErrUnsupported}
-	}
-	t := v.tree(name)
-	if t == nil {
+	switch {
+	case v.attestation(name) && v.audit == nil:
 		return "", absent("id", name)
+	case v.attestation(name):
+		if files, ok := v.audit.(reviews.Identified); ok {
+			return files.ID(name)
+		}
+	case v.whole && !v.hidden[name]:
+		t := v.tree(name)
+		if t == nil {
+			return "", absent("id", name)
+		}
+		return t.ID(name)
 	}
-	return t.ID(name)
+	return "", &fs.PathError{Op: "id", Path: name, Err: errors.ErrUnsupported}
 }
 
 // Stat implements fs.StatFS.

@@ -5,8 +5,8 @@
 // call fail, because half of a list of reviews is an approval whose withdrawal was on the other half.
 //
 // The package decides nothing: it tells numeric account ids and commits, and Review.Approves what a forge alone can tell.
-// Which people those ids are and how many are needed is the caller's; what the commits hold comes from git. Nobody approves or merges
-// through it.
+// Which people those ids are and how many are needed is the caller's; what the commits hold comes from git. Nobody approves
+// through it, and Merge merges nothing that the forge's own rules refuse.
 package forge
 
 import (
@@ -171,6 +171,9 @@ type adapter interface {
 	comments(ctx context.Context, number, page int) ([]comment, bool, error)
 	comment(ctx context.Context, number int, id int64, body string) error // id 0: a new one
 	status(ctx context.Context, commit string, s Status) error
+	verdicts(ctx context.Context, commit string) ([]verdict, error)
+	methods(ctx context.Context) ([]string, error) // those of mergeMethods that the repository allows
+	merge(ctx context.Context, number int, head, method string) error
 	protection(ctx context.Context, branch string) (*Protection, error)
 }
 

@@ -344,8 +344,7 @@ func (g *gitea) commits(ctx context.Context, p *PullRequest, page int) ([]commit
 // feedPages bounds how far back a push is looked for, in pages of the repository's activities.
 const feedPages = 40
 
-// pushers reads the activities of the repository back to where the branch was made, which is an entry of a push without contents, and
-// the pull request's own history.
+// pushers reads the activities of the repository back to where the branch was made, and the pull request's own history.
 func (g *gitea) pushers(ctx context.Context, p *PullRequest) ([]User, bool, error) {
 	type event struct {
 		Type string     `json:"type"`
@@ -371,44 +370,92 @@ func (g *gitea) pushers(ctx context.Context, p *PullRequest) ([]User, bool, erro
 	if p.Branch == "" || !strings.EqualFold(p.HeadRepo, g.repo.String()) {
 		return users, false, nil // of a fork the token sees nothing, and a branch that never was has no pushes
 	}
-	more, all := true, false
-	for page := 1; more && !all && page <= feedPages; page++ {
-		var got []User
-		if got, all, more, err = g.feed(ctx, p, page); err != nil {
+	walk, more := pushWalk{branch: p.Branch, head: p.Head, opened: p.Created}, true
+	for page := 1; more && !walk.over && page <= feedPages; page++ {
+		var got []activity
+		if got, more, err = giteaList[activity](ctx, g, page, nil, "activities", "feeds"); err != nil {
 			return nil, false, err
 		}
-		users = append(users, got...)
+		for _, a := range got {
+			walk.see(a)
+		}
 	}
+	users = append(users, walk.users...)
+	all := walk.known() && (walk.over || !more)
 	for _, u := range users {
 		all = all && u.ID != 0
 	}
 	return users, all, nil
 }
 
-// feed is one page of pushes, newest first; made says that the branch was made in it, before the pull request was.
-func (g *gitea) feed(ctx context.Context, p *PullRequest, page int) (users []User, made, more bool, err error) {
-	type activity struct {
-		OpType  string     `json:"op_type"`
-		RefName string     `json:"ref_name"`
-		Content string     `json:"content"`
-		ActUser *giteaUser `json:"act_user"`
-		Created time.Time  `json:"created"`
-	}
-	got, more, err := giteaList[activity](ctx, g, page, nil, "activities", "feeds")
-	if err != nil {
-		return nil, false, false, err
-	}
-	for _, a := range got {
-		if a.OpType != "commit_repo" || strings.TrimPrefix(a.RefName, "refs/heads/") != p.Branch {
-			continue
-		}
-		users = append(users, a.ActUser.user())
-		if a.Content == "" && !a.Created.After(p.Created) {
-			return users, true, false, nil
-		}
-	}
-	return users, false, more, nil
+// activity is an entry of a repository's feed. Making a branch is a push without content; the push itself comes after it.
+type activity struct {
+	OpType  string     `json:"op_type"`
+	RefName string     `json:"ref_name"`
+	Content string     `json:"content"`
+	ActUser *giteaUser `json:"act_user"`
+	Created time.Time  `json:"created"`
 }
+
+// head is the commit that the push left the branch at, as Gitea's own feed shows it.
+func (a activity) head() string {
+	var push struct {
+		HeadCommit *struct{ Sha1 string }
+	}
+	if json.Unmarshal([]byte(a.Content), &push) != nil || push.HeadCommit == nil {
+		return ""
+	}
+	return push.HeadCommit.Sha1
+}
+
+// pushWalk reads a feed from its newest entry back to where a pull request's branch was made.
+//
+// Gitea writes entries from a queue, in whole seconds: that a branch was made can be told seconds after its pull request was opened, and
+// the push of a commit that was approved and merged meanwhile not at all yet. So an entry counts as where the branch was made, also
+// when it is younger than the pull request, if nothing older tells that the branch was there before (somebody may have removed and
+// made it anew, to hide who pushed); and nothing is known before the push of the head itself is there.
+type pushWalk struct {
+	branch, head string
+	opened       time.Time
+
+	users   []User
+	pushed  bool      // the push of head was seen
+	made    time.Time // zero while unknown
+	removed time.Time // the oldest removal so far
+	over    bool      // what follows is older than matters
+}
+
+// feedDelay is more than a queue that works at all keeps an entry.
+const feedDelay = time.Hour
+
+func (w *pushWalk) see(a activity) {
+	late := w.made.After(w.opened)
+	switch {
+	case !w.made.IsZero() && !late && a.Created.Before(w.made), late && a.Created.Before(w.opened.Add(-feedDelay)):
+		w.over = true
+	}
+	if w.over || strings.TrimPrefix(a.RefName, "refs/heads/") != w.branch {
+		return
+	}
+	switch a.OpType {
+	case "delete_branch":
+		w.removed = a.Created
+		if late {
+			w.made = time.Time{}
+		}
+	case "commit_repo":
+		w.users = append(w.users, a.ActUser.user())
+		w.pushed = w.pushed || w.head != "" && a.head() == w.head
+		switch {
+		case a.Content == "" && !(a.Created.After(w.opened) && a.Created.Equal(w.removed)):
+			w.made = a.Created
+		case late && a.Created.Before(w.made):
+			w.made = time.Time{}
+		}
+	}
+}
+
+func (w *pushWalk) known() bool { return w.pushed && !w.made.IsZero() }
 
 func (g *gitea) files(ctx context.Context, number, page int) ([]string, bool, error) {
 	type file struct {
@@ -465,6 +512,58 @@ func (g *gitea) comment(ctx context.Context, number int, id int64, body string) 
 func (g *gitea) status(ctx context.Context, id string, s Status) error {
 	_, err := g.ask(ctx, http.MethodPost, g.api.JoinPath("statuses", id),
 		map[string]string{"context": s.Context, "state": string(s.Verdict), "description": s.Description, "target_url": s.URL}, nil)
+	return err
+}
+
+// verdicts are each context's latest status; Gitea has put a history of its own behind another address.
+func (g *gitea) verdicts(ctx context.Context, id string) ([]verdict, error) {
+	size, err := g.pageSize(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return collect(func(page int) ([]verdict, bool, error) {
+		at := g.api.JoinPath("commits", id, "status")
+		at.RawQuery = url.Values{"page": {strconv.Itoa(page)}, "limit": {strconv.Itoa(size)}}.Encode()
+		var got struct {
+			Statuses []struct {
+				Context string `json:"context"`
+				State   string `json:"status"`
+			} `json:"statuses"`
+		}
+		if _, err := g.ask(ctx, http.MethodGet, at, nil, &got); err != nil {
+			return nil, false, err
+		}
+		var out []verdict
+		for _, s := range got.Statuses {
+			v := verdict{name: s.Context, says: Verdict(s.State)}
+			if s.State == "skipped" {
+				v.says = Success
+			}
+			out = append(out, v)
+		}
+		return out, len(got.Statuses) >= size, nil
+	})
+}
+
+func (g *gitea) methods(ctx context.Context) ([]string, error) {
+	var r struct {
+		Name   string `json:"name"`
+		Squash bool   `json:"allow_squash_merge"`
+		Merge  bool   `json:"allow_merge_commits"`
+		Rebase bool   `json:"allow_rebase"`
+	}
+	if err := g.get(ctx, &r); err != nil {
+		return nil, err
+	}
+	if !strings.EqualFold(r.Name, g.repo.Name) {
+		return nil, fmt.Errorf("the forge answers with repository %q", r.Name)
+	}
+	return allowed(r.Squash, r.Merge, r.Rebase), nil
+}
+
+// merge leaves force_merge out, with which an administrator overrides the protection.
+func (g *gitea) merge(ctx context.Context, number int, head, method string) error {
+	_, err := g.ask(ctx, http.MethodPost, g.api.JoinPath("pulls", strconv.Itoa(number), "merge"), map[string]string{"Do": method, "head_commit_id": head}, nil)
 	return err
 }
 

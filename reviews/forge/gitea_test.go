@@ -329,6 +329,29 @@ func TestGiteaPusherHidesBehindNames(t *testing.T) {
 	p.eventually("bob's push", func() bool { return p.contributors(p.pull(pr.Number)).Has(p.user["bob"].ID) })
 }
 
+// Mallory's branch is opened as alice's pull request, removed, and made anew by alice, who pushes what mallory wrote.
+func TestGiteaBranchMadeAnew(t *testing.T) {
+	p := newPlace(t)
+	head := p.push("mallory", "request/x", "reviews/db/x.yaml", "a: 1\n", "alice", false)
+	pr := p.open("alice", "request/x")
+	p.eventually("mallory's push is in the activities", func() bool { return p.contributors(pr).PushersKnown })
+	p.run("push", "--quiet", p.remote("alice"), ":request/x")
+	p.eventually("the pull request is closed", func() bool { return !p.pull(pr.Number).Open })
+	time.Sleep(1100 * time.Millisecond) // activities are in whole seconds
+	p.run("push", "--quiet", p.remote("alice"), head+":refs/heads/request/x")
+	p.eventually("the branch is there again", func() bool { return p.try("alice", "GET", p.path("branches/request/x"), nil, nil) == nil })
+	p.call("alice", "PATCH", p.path(fmt.Sprintf("pulls/%d", pr.Number)), map[string]string{"state": "open"}, nil)
+	p.review("mallory", pr.Number, "APPROVED")
+	now := p.pull(pr.Number)
+	p.eventually("mallory is known as a pusher", func() bool {
+		by := p.contributors(now)
+		return by.PushersKnown && by.Has(p.user["mallory"].ID)
+	})
+	if err := p.word("mallory", now.Number).Approves(now, p.contributors(now)); err == nil {
+		t.Error("the pusher's approval counts")
+	}
+}
+
 // Of a fork the repository knows no activities; its pushes are in the pull request's history only, and those before it nowhere.
 func TestGiteaFork(t *testing.T) {
 	p := newPlace(t)
@@ -644,4 +667,71 @@ func TestGiteaHooks(t *testing.T) {
 	wait(forge.Event{Kind: forge.Reviewed, Repo: repo, Branch: "main", Commit: head, Number: pr.Number})
 	p.merge("carol", pr.Number, "squash", head)
 	wait(forge.Event{Kind: forge.Merged, Repo: repo, Branch: "main", Commit: head, Number: pr.Number})
+}
+
+// How CI stands on a commit is each context's last word, over pages.
+func TestGiteaStanding(t *testing.T) {
+	p := newPlace(t)
+	head := p.push("alice", "x", "a", "1", "alice", false)
+	stands := func(want string) {
+		t.Helper()
+		if got, err := p.client("robot").Standing(t.Context(), head); err != nil || got.String() != want {
+			t.Errorf("%q, %v; want %q", got, err, want)
+		}
+	}
+	say := func(context string, v forge.Verdict) {
+		t.Helper()
+		if err := p.client("robot").SetStatus(t.Context(), head, forge.Status{Context: context, Verdict: v}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stands("")
+	say("check", forge.Pending)
+	stands("CI is running, 0 of 1 done")
+	say("check", forge.Failure)
+	stands("CI failed: check")
+	for i := range 24 { // more than a page
+		say(fmt.Sprint("other", i), forge.Success)
+	}
+	stands("CI failed: check")
+	say("check", forge.Success)
+	stands("CI passed")
+	say("check", forge.Broken)
+	stands("CI failed: check")
+}
+
+// What is merged is the commit that was judged, and the protection of the branch holds for an administrator's token, too.
+func TestGiteaMerge(t *testing.T) {
+	p := newPlace(t)
+	merge := func(who string, number int, head string) error { return p.client(who).Merge(t.Context(), number, head) }
+	first := p.push("alice", "x", "a", "1", "alice", false)
+	pr := p.open("alice", "x")
+	second := p.push("alice", "x", "a", "2", "alice", false)
+	p.eventually("the forge knows the new head", func() bool { return p.pull(pr.Number).Head == second })
+	if err := merge("robot", pr.Number, first); err == nil || errors.Is(err, forge.ErrBlocked) || p.pull(pr.Number).Merged {
+		t.Errorf("another head than the one that was judged: %v", err)
+	}
+	if err := merge("robot", pr.Number, second); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.pull(pr.Number); !got.Merged || got.Head != second {
+		t.Errorf("merged as %+v", got)
+	}
+	if err := merge("robot", pr.Number, second); err == nil {
+		t.Error("merged twice")
+	}
+
+	p.call("root", "POST", p.path("branch_protections"), map[string]any{"rule_name": "main", "enable_push": false, "required_approvals": 1, "dismiss_stale_approvals": true}, nil)
+	head := p.push("alice", "y", "b", "1", "alice", false)
+	pr = p.open("alice", "y")
+	for _, who := range []string{"robot", "root"} { // root could override it
+		if err := merge(who, pr.Number, head); !errors.Is(err, forge.ErrBlocked) || p.pull(pr.Number).Merged {
+			t.Errorf("%s merges without the approval that the branch wants: %v", who, err)
+		}
+	}
+	p.review("bob", pr.Number, "APPROVED")
+	p.call("root", "PATCH", "repos/root/"+p.name, map[string]any{"allow_squash_merge": false}, nil)
+	if err := merge("robot", pr.Number, head); err != nil {
+		t.Errorf("approved: %v", err)
+	}
 }

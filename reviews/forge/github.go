@@ -282,6 +282,71 @@ func (g *gitHub) status(ctx context.Context, commit string, s Status) error {
 	return plain(err)
 }
 
+// verdicts are the statuses, of which GitHub lists each context's latest, and the check runs, in which GitHub Actions and apps speak.
+func (g *gitHub) verdicts(ctx context.Context, commit string) ([]verdict, error) {
+	statuses, err := collect(func(page int) ([]verdict, bool, error) {
+		options := gitHubOptions(page)
+		got, response, err := g.api.Repositories.GetCombinedStatus(ctx, g.owner, g.name, commit, &options)
+		if err != nil {
+			return nil, false, plain(err)
+		}
+		var out []verdict
+		for _, s := range got.Statuses {
+			out = append(out, verdict{name: s.GetContext(), says: Verdict(s.GetState())})
+		}
+		return out, more(response, len(out)), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	runs, err := collect(func(page int) ([]verdict, bool, error) {
+		got, response, err := g.api.Checks.ListCheckRunsForRef(ctx, g.owner, g.name, commit, &github.ListCheckRunsOptions{ListOptions: gitHubOptions(page)})
+		if err != nil {
+			return nil, false, plain(err)
+		}
+		var out []verdict
+		for _, r := range got.CheckRuns {
+			out = append(out, verdict{name: r.GetName(), says: concluded(r)})
+		}
+		return out, more(response, len(out)), nil
+	})
+	return append(statuses, runs...), err
+}
+
+func concluded(r *github.CheckRun) Verdict {
+	if r.GetStatus() != "completed" {
+		return Pending
+	}
+	switch r.GetConclusion() {
+	case "success", "neutral", "skipped": // what lets a required check pass
+		return Success
+	}
+	return Failure
+}
+
+// methods are shown to who may push, which a token that merges can.
+func (g *gitHub) methods(ctx context.Context) ([]string, error) {
+	r, _, err := g.api.Repositories.Get(ctx, g.owner, g.name)
+	if err != nil {
+		return nil, plain(err)
+	}
+	if !strings.EqualFold(r.GetName(), g.name) {
+		return nil, fmt.Errorf("the forge answers with repository %q", r.GetName())
+	}
+	return allowed(r.GetAllowSquashMerge(), r.GetAllowMergeCommit(), r.GetAllowRebaseMerge()), nil
+}
+
+func (g *gitHub) merge(ctx context.Context, number int, head, method string) error {
+	done, _, err := g.api.PullRequests.Merge(ctx, g.owner, g.name, number, "", &github.PullRequestOptions{SHA: head, MergeMethod: method})
+	if err != nil {
+		return plain(err)
+	}
+	if !done.GetMerged() {
+		return errors.New("the forge does not say that it merged it")
+	}
+	return nil
+}
+
 // raw reads what go-github's structs do not hold.
 func (g *gitHub) raw(ctx context.Context, path string, into any) (*github.Response, error) {
 	request, err := g.api.NewRequest(http.MethodGet, "repos/"+g.owner+"/"+g.name+"/"+path, nil)

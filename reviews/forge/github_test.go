@@ -1,6 +1,7 @@
 package forge_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -940,4 +941,151 @@ func FuzzReviews(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestGitHubStanding(t *testing.T) {
+	status := func(context, state string) object { return object{"context": context, "state": state} }
+	run := func(name, status string, conclusion any) object {
+		return object{"name": name, "status": status, "conclusion": conclusion}
+	}
+	many := func(n int, make func(i int) object) (all []object) {
+		for i := range n {
+			all = append(all, make(i))
+		}
+		return all
+	}
+	for name, c := range map[string]struct {
+		statuses, runs []object
+		want           string
+	}{
+		"nothing":           {nil, nil, ""},
+		"one status":        {[]object{status("ci", "success")}, nil, "CI passed"},
+		"both kinds":        {[]object{status("ci", "success")}, []object{run("check", "completed", "success"), run("lint", "completed", "skipped"), run("x", "completed", "neutral")}, "CI passed"},
+		"a run is queued":   {[]object{status("ci", "success")}, []object{run("check", "queued", nil)}, "CI is running, 1 of 2 done"},
+		"a status waits":    {[]object{status("ci", "pending")}, []object{run("check", "completed", "success")}, "CI is running, 1 of 2 done"},
+		"failed while more": {[]object{status("ci", "error"), status("b", "pending")}, []object{run("check", "completed", "timed_out")}, "CI failed: check, ci"},
+		"cancelled":         {nil, []object{run("check", "completed", "cancelled")}, "CI failed: check"},
+		"a new conclusion":  {nil, []object{run("check", "completed", "splendid")}, "CI failed: check"},
+		"no conclusion":     {nil, []object{run("check", "completed", nil)}, "CI failed: check"},
+		"a new state":       {[]object{status("ci", "marvellous")}, nil, "CI failed: ci"},
+		"the last page of each": {
+			many(101, func(i int) object { return status(fmt.Sprint("s", i), []string{"success", "failure"}[i/100]) }),
+			many(201, func(i int) object {
+				return run(fmt.Sprint("r", i), "completed", []string{"success", "success", "failure"}[i/100])
+			}),
+			"CI failed: r200, s100",
+		},
+	} {
+		h := newHub(t)
+		h.wrapped("GET commits/"+head+"/status", "statuses", c.statuses...)
+		h.wrapped("GET commits/"+head+"/check-runs", "check_runs", c.runs...)
+		if got, err := h.client().Standing(t.Context(), head); err != nil || got.String() != c.want {
+			t.Errorf("%s: %q, %v; want %q", name, got, err, c.want)
+		}
+	}
+	h := newHub(t)
+	h.wrapped("GET commits/"+head+"/status", "statuses", status("ci", "success"))
+	if got, err := h.client().Standing(t.Context(), head); err == nil {
+		t.Errorf("the check runs cannot be read, and yet it stands %q", got)
+	}
+	if _, err := h.client().Standing(t.Context(), "main"); err == nil || len(h.requests("GET commits/main")) != 0 {
+		t.Errorf("a branch in place of a commit: %v", err)
+	}
+}
+
+// wrapped is list for an answer that is an object with the list in it.
+func (h *hub) wrapped(route, key string, items ...object) {
+	h.handle(route, func(w http.ResponseWriter, r *http.Request) {
+		var page bytes.Buffer
+		h.page(&recorder{ResponseWriter: w, body: &page}, r, items)
+		fmt.Fprintf(w, `{"total_count": %d, %q: %s}`, len(items), key, page.Bytes())
+	})
+}
+
+type recorder struct {
+	http.ResponseWriter
+	body *bytes.Buffer
+}
+
+func (r *recorder) Write(b []byte) (int, error) { return r.body.Write(b) }
+
+func TestGitHubMerge(t *testing.T) {
+	allow := func(squash, merge, rebase bool) object {
+		return object{"name": "access", "allow_squash_merge": squash, "allow_merge_commit": merge, "allow_rebase_merge": rebase}
+	}
+	for name, c := range map[string]struct {
+		repository object
+		answers    []func(http.ResponseWriter)
+		method     string // "": nothing is sent
+		err        string // "": merged
+		blocked    bool
+	}{
+		"squash":             {repository: allow(true, true, true), method: "squash"},
+		"merge commit":       {repository: allow(false, true, true), method: "merge"},
+		"rebase":             {repository: allow(false, false, true), method: "rebase"},
+		"no way":             {repository: allow(false, false, false), err: "allows neither", blocked: true},
+		"another repository": {repository: object{"name": "other", "allow_squash_merge": true}, err: `repository "other"`},
+		"protected": {repository: allow(true, true, true), method: "squash", err: "At least 1 approving review", blocked: true, answers: []func(http.ResponseWriter){
+			func(w http.ResponseWriter) {
+				refuse(w, 405, "At least 1 approving review is required by reviewers with write access.")
+			},
+		}},
+		"the base moved": {repository: allow(true, true, true), method: "squash", answers: []func(http.ResponseWriter){
+			func(w http.ResponseWriter) {
+				refuse(w, 405, "Base branch was modified. Review and try the merge again.")
+			}, nil,
+		}},
+		"pushed to meanwhile": {repository: allow(true, true, true), method: "squash", err: "Head branch was modified", answers: []func(http.ResponseWriter){
+			func(w http.ResponseWriter) {
+				refuse(w, 409, "Head branch was modified. Review and try the merge again.")
+			},
+		}},
+		"the token may not": {repository: allow(true, true, true), method: "squash", err: "look at its permissions", answers: []func(http.ResponseWriter){
+			func(w http.ResponseWriter) { refuse(w, 403, "Resource not accessible by integration") },
+		}},
+		"not merged": {repository: allow(true, true, true), method: "squash", err: "does not say that it merged it", answers: []func(http.ResponseWriter){
+			func(w http.ResponseWriter) { json.NewEncoder(w).Encode(object{"merged": false}) },
+		}},
+		"no answer": {repository: allow(true, true, true), method: "squash", err: "does not say that it merged it", answers: []func(http.ResponseWriter){
+			func(http.ResponseWriter) {},
+		}},
+	} {
+		h := newHub(t)
+		h.json("GET /repos/acme/access", c.repository)
+		asked := 0
+		h.handle("PUT pulls/7/merge", func(w http.ResponseWriter, _ *http.Request) {
+			asked++
+			if len(c.answers) >= asked && c.answers[asked-1] != nil {
+				c.answers[asked-1](w)
+				return
+			}
+			json.NewEncoder(w).Encode(object{"merged": true, "sha": head})
+		})
+		err := h.client().Merge(t.Context(), 7, head)
+		if (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) || errors.Is(err, forge.ErrBlocked) != c.blocked {
+			t.Errorf("%s: %v, blocked %v", name, err, errors.Is(err, forge.ErrBlocked))
+		}
+		sent := h.sent("PUT pulls/7/merge")
+		if want := max(len(c.answers), min(1, len(c.method))); len(sent) != want {
+			t.Errorf("%s: asked %d times, want %d", name, len(sent), want)
+		}
+		for _, body := range sent {
+			var said struct {
+				Method string `json:"merge_method"`
+				SHA    string `json:"sha"`
+			}
+			if json.Unmarshal([]byte(body), &said) != nil || said.Method != c.method || said.SHA != head {
+				t.Errorf("%s: sent %s", name, body)
+			}
+		}
+	}
+	for _, bad := range []struct {
+		number int
+		commit string
+	}{{0, head}, {7, ""}, {7, "main"}, {7, head[:12]}} {
+		h := newHub(t)
+		if err := h.client().Merge(t.Context(), bad.number, bad.commit); err == nil || len(h.requests("")) > 0 {
+			t.Errorf("pull request %d at %q: %v", bad.number, bad.commit, err)
+		}
+	}
 }

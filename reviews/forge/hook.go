@@ -35,13 +35,14 @@ const (
 	Merged   EventKind = "merge"
 	Changed  EventKind = "pull request" // opened, pushed to, closed …
 	Other    EventKind = "other"
+	Untold   EventKind = "untold" // signed like GitHub's, by a sender that names no event; the body is not read
 )
 
 // ErrHook means that a request is not from the forge, or not for us. Nothing of what it says may be used.
 var ErrHook = errors.New("webhook refused")
 
 // ReadHook checks a webhook's signature with the secret that the forge was given, and says what it tells. It knows GitHub's and
-// Gitea's, which both sign with HMAC-SHA256.
+// Gitea's, which both sign with HMAC-SHA256, and that of anybody who signs as GitHub does, in X-Hub-Signature-256.
 func ReadHook(r *http.Request, secret []byte) (*Event, error) {
 	if len(secret) == 0 {
 		return nil, fmt.Errorf("%w: no secret is set, so anybody could have sent it", ErrHook)
@@ -66,6 +67,9 @@ func ReadHook(r *http.Request, secret []byte) (*Event, error) {
 	want.Write(body)
 	if err != nil || !hmac.Equal(mac, want.Sum(nil)) {
 		return nil, fmt.Errorf("%w: its signature is not made with our secret", ErrHook)
+	}
+	if event == "" {
+		return &Event{Kind: Untold}, nil
 	}
 	e, err := readEvent(event, body)
 	if err != nil {

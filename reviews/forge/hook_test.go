@@ -39,6 +39,9 @@ func TestHookRefuses(t *testing.T) {
 	for name, r := range map[string]*http.Request{
 		"unsigned":              hook(pushBody, "X-GitHub-Event", "push"),
 		"unsigned Gitea":        hook(pushBody, "X-Gitea-Event", "push"),
+		"unsigned, untold":      hook(pushBody),
+		"untold, as Gitea":      hook(pushBody, "X-Gitea-Signature", right),
+		"untold, other body":    hook(pushBody+" ", "X-Hub-Signature-256", "sha256="+right),
 		"empty signature":       hook(pushBody, "X-GitHub-Event", "push", "X-Hub-Signature-256", "sha256="),
 		"another secret":        hook(pushBody, "X-GitHub-Event", "push", "X-Hub-Signature-256", "sha256="+sign(sha256.New, []byte("guess"), pushBody)),
 		"no secret":             hook(pushBody, "X-GitHub-Event", "push", "X-Hub-Signature-256", "sha256="+sign(sha256.New, nil, pushBody)),
@@ -88,6 +91,16 @@ func TestHookEvents(t *testing.T) {
 	}
 }
 
+// A sender that is no forge signs as GitHub does; what it writes is not read.
+func TestHookOfAnybody(t *testing.T) {
+	for _, body := range []string{"", "merged", pushBody} {
+		e, err := forge.ReadHook(hook(body, "X-Hub-Signature-256", "sha256="+sign(sha256.New, hookSecret, body)), hookSecret)
+		if err != nil || *e != (forge.Event{Kind: forge.Untold}) {
+			t.Errorf("%q: %+v, %v", body, e, err)
+		}
+	}
+}
+
 func FuzzReadHook(f *testing.F) {
 	f.Add("push", pushBody)
 	f.Add("pull_request", `{"action": "closed", "pull_request": {"number": 7, "merged": true}}`)
@@ -95,6 +108,9 @@ func FuzzReadHook(f *testing.F) {
 	f.Fuzz(func(t *testing.T, event, body string) {
 		r := hook(body, "X-GitHub-Event", event, "X-Hub-Signature-256", "sha256="+sign(sha256.New, hookSecret, body))
 		e, err := forge.ReadHook(r, hookSecret)
+		if err == nil && event != "" && e.Kind == forge.Untold {
+			t.Errorf("%+v", e)
+		}
 		if err == nil && (e.Kind == forge.Reviewed || e.Kind == forge.Merged || e.Kind == forge.Changed) && e.Number <= 0 {
 			t.Errorf("%+v", e)
 		}

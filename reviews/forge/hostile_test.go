@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sallyport-dev/sallyport/reviews/forge"
 )
@@ -68,4 +69,54 @@ func TestHostileGitea(t *testing.T) {
 	if _, err := ask(one, func(w http.ResponseWriter) { w.Header().Set("X-Total-Count", "999999999"); w.Write(text) }); err == nil || !strings.Contains(fmt.Sprint(err), "pages") {
 		t.Errorf("a list without an end: %v", err)
 	}
+}
+
+// Whatever a forge answers to everything, what is believed is whole.
+func FuzzAnswers(f *testing.F) {
+	for _, text := range []string{
+		`{}`, `[]`, `null`, `{"number": 7}`, `[{"sha": "` + head + `", "filename": "x", "type": "pull_push"}]`,
+		`{"number": 7, "state": "closed", "merged": true, "merged_at": "2026-11-20T12:00:00Z", "merge_commit_sha": "` + head + `", "user": {"id": 1}, "base": {"label": "main", "ref": "main"}, "head": {"label": "x", "ref": "x", "sha": "` + head + `"}}`,
+		`{"name": "main", "protected": true, "effective_branch_protection_name": "main", "rule_name": "main"}`,
+	} {
+		f.Add(text)
+	}
+	var answer string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/settings/api") {
+			io.WriteString(w, `{"max_response_items": 50}`)
+			return
+		}
+		io.WriteString(w, answer)
+	}))
+	f.Cleanup(server.Close)
+	var clients []*forge.Client
+	for _, kind := range []forge.Kind{forge.GitHub, forge.Gitea} {
+		c, err := forge.Open(forge.Options{Kind: kind, Remote: "git@git.example.com:acme/access.git", URL: server.URL, Token: token})
+		if err != nil {
+			f.Fatal(err)
+		}
+		clients = append(clients, c)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		answer = text
+		for _, c := range clients {
+			p, err := c.PullRequest(t.Context(), 7)
+			if err == nil && (p.Number != 7 || len(p.Head) < 40 || p.Merged && len(p.MergeCommit) < 40) {
+				t.Errorf("%+v", p)
+			}
+			all, err := c.PullRequests(t.Context(), "main", time.Time{})
+			for _, p := range all {
+				if err != nil || p.Base != "main" {
+					t.Errorf("%+v, %v", p, err)
+				}
+			}
+			known := &forge.PullRequest{Number: 7, Head: head, Branch: "x", HeadRepo: "acme/access", Author: forge.User{ID: 1}}
+			if by, err := c.Contributors(t.Context(), known); err == nil && !by.Has(1) {
+				t.Error("the author is no contributor")
+			}
+			_, _ = c.Files(t.Context(), 7)
+			_, _ = c.MergedAs(t.Context(), head)
+			_, _ = c.Protection(t.Context(), "main")
+		}
+	})
 }

@@ -24,7 +24,7 @@ func (c *Client) Open(ctx context.Context, n New) (*PullRequest, error) {
 	}
 	p, err := c.api.open(ctx, n)
 	if hasStatus(err, http.StatusConflict, http.StatusUnprocessableEntity) {
-		there, lookErr := c.openFrom(ctx, n.Base, n.Branch)
+		there, lookErr := c.OpenFrom(ctx, n.Base, n.Branch)
 		if lookErr != nil {
 			return nil, fmt.Errorf("open a pull request from %s: %w", n.Branch, errors.Join(err, lookErr))
 		}
@@ -38,8 +38,8 @@ func (c *Client) Open(ctx context.Context, n New) (*PullRequest, error) {
 	return p, nil
 }
 
-// openFrom is the open pull request from a branch of this repository, or nil.
-func (c *Client) openFrom(ctx context.Context, base, branch string) (*PullRequest, error) {
+// OpenFrom is the open pull request from a branch of this repository onto a base, or nil.
+func (c *Client) OpenFrom(ctx context.Context, base, branch string) (*PullRequest, error) {
 	all, err := collect(func(page int) ([]PullRequest, bool, error) { return c.api.pulls(ctx, true, base, page) })
 	if err != nil {
 		return nil, err

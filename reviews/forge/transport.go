@@ -95,7 +95,8 @@ func newTransport(api *url.URL, scheme string, token Token) *transport {
 // client follows no redirect: to RoundTrip one is an error.
 func (t *transport) client() *http.Client { return &http.Client{Transport: t} }
 
-// RoundTrip returns an answer of 2xx whose body is whole and valid JSON, or an error.
+// RoundTrip returns an answer of 2xx whose body is whole and valid JSON, or an error. Only what changes something may be answered with
+// no body.
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Scheme != t.host.Scheme || r.URL.Host != t.host.Host {
 		return nil, fmt.Errorf("refused to ask %s: the forge is %s", r.URL.Host, t.host.Host)
@@ -173,6 +174,7 @@ func (t *transport) judge(r *http.Request, got answer) (*http.Response, error) {
 		return nil, &Error{Status: got.status, Message: "the repository or the forge has moved, and a redirect is not followed: set the address to the new one"}
 	case got.status < 200 || got.status >= 300:
 		return nil, &Error{Status: got.status, Message: t.message(got.body)}
+	case len(got.body) == 0 && r.Method != http.MethodGet: // Gitea's answer to a merge
 	case !json.Valid(got.body) || isNull(got.body) && !t.nulls:
 		return nil, fmt.Errorf("the forge answers %d with what is no JSON, or null; is %s its address?", got.status, t.host.String())
 	}

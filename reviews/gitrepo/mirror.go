@@ -41,6 +41,8 @@ const maxPacks = 64
 type Options struct {
 	// Token is the password for https remotes, for example a forge's access token. Secret.
 	Token string
+	// User goes with Token. Default: x-access-token, which forges take for any token's.
+	User string
 	// SSHKeyFile is an unencrypted private key for ssh remotes. Default: the keys of the ssh-agent.
 	SSHKeyFile string
 	// Timeout bounds one exchange with the remote. Default one minute.

@@ -22,13 +22,16 @@ var ErrExists = errors.New("the path already holds something else")
 // others push to at the same time.
 const pushAttempts = 8
 
-// Addition is a commit that only adds files.
+// Addition is a commit that only adds files, or puts them where something gives way.
 type Addition struct {
 	Branch  string            // created without history when the remote does not have it
 	Files   map[string][]byte // slash-separated path to contents
 	Message string
 	Author  Identity  // also the committer
 	Time    time.Time // author and committer date
+	// Replace says whether what stands at a path, or in the way of one, gives way to
+	// what is added: its contents, nil when it is no plain file. Without it nothing does.
+	Replace func(path string, there []byte) bool
 	// Sign returns the armoured SSHSIG, namespace "git", over the commit's bytes.
 	Sign func(message []byte) (armored []byte, err error)
 }
@@ -36,8 +39,8 @@ type Addition struct {
 // Add commits files to a branch of the remote and pushes it, never forced: when
 // the branch moved meanwhile, the commit is made again on top of it. Files that
 // are already there with the same bytes are left out, so that repeating an Add
-// whose outcome is unknown is safe; other bytes at a path are ErrExists. It
-// returns the commit that holds all files.
+// whose outcome is unknown is safe; other bytes at a path are ErrExists unless
+// Replace lets them go. It returns the commit that holds all files.
 func (m *Mirror) Add(ctx context.Context, a Addition) (commit string, err error) {
 	if err := a.check(); err != nil {
 		return "", err
@@ -103,7 +106,7 @@ func (m *Mirror) commitOn(base string, a Addition) (string, int, error) {
 	}
 	m.objects.mu.Lock()
 	defer m.objects.mu.Unlock()
-	w := treeWriter{objects: m.objects.repo.Storer}
+	w := treeWriter{objects: m.objects.repo.Storer, replace: a.Replace}
 	top := &node{id: root}
 	for _, name := range slices.Sorted(maps.Keys(a.Files)) {
 		if err := w.put(top, name, a.Files[name]); err != nil {

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -107,6 +108,39 @@ func TestAddNeverReplaces(t *testing.T) {
 			t.Errorf("path %q is accepted", name)
 		}
 	}
+}
+
+// What somebody put where files belong gives way when the caller, who sees it, says
+// so, whatever it is; the rest of the branch stays.
+func TestAddReplacesWhatGivesWay(t *testing.T) {
+	o := newOrigin(t)
+	o.commit(map[string]string{"a": "1"})
+	s, _ := signer(t)
+	m := o.mirror()
+	if _, err := m.Add(t.Context(), addition(s, map[string]string{"x/one": "junk", "x/two": "good", "x/three/below": "junk", "y": "junk"})); err != nil {
+		t.Fatal(err)
+	}
+	a := addition(s, map[string]string{"x/one": "1", "x/two": "2"})
+	a.Replace = func(_ string, there []byte) bool { return string(there) == "junk" }
+	if _, err := m.Add(t.Context(), a); !errors.Is(err, gitrepo.ErrExists) {
+		t.Errorf("what does not give way: %v", err)
+	}
+	asked := map[string]string{}
+	a = addition(s, map[string]string{"x/one": "1", "x/two": "good", "x/three": "3", "y/one": "1"})
+	a.Replace = func(path string, there []byte) bool { asked[path] = string(there); return string(there) != "good" }
+	if _, err := m.Add(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	if want := map[string]string{"x/one": "junk", "x/three": "", "y": "junk"}; !maps.Equal(asked, want) {
+		t.Errorf("asked about %v, want %v", asked, want)
+	}
+	if got := o.run("ls-tree", "-r", "--name-only", "audit"); got != "x/one\nx/three\nx/two\ny/one" {
+		t.Errorf("files %q", got)
+	}
+	if got := o.run("show", "audit:x/one") + o.run("show", "audit:x/three") + o.run("show", "audit:y/one"); got != "131" {
+		t.Errorf("contents %q", got)
+	}
+	o.run("fsck", "--strict")
 }
 
 // Gateways commit at the same time; each ends up on top of the others.

@@ -1,6 +1,7 @@
 package gitrepo
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -43,7 +44,7 @@ func authFor(remote string, opt Options) (transport.AuthMethod, error) {
 		if opt.Token == "" {
 			return nil, nil
 		}
-		return &http.BasicAuth{Username: "x-access-token", Password: opt.Token}, nil
+		return &http.BasicAuth{Username: cmp.Or(opt.User, "x-access-token"), Password: opt.Token}, nil
 	case "ssh":
 		if opt.SSHKeyFile == "" {
 			return nil, nil

@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	git "github.com/go-git/go-git/v5"
@@ -37,10 +38,13 @@ type Identity struct {
 }
 
 // How much a store remembers, so that reading the next commit costs what it
-// changed: at most about 256 MiB, and for ten thousand documents some 30.
+// changed: at most about 100 MiB, however many commits and documents there are.
 const (
 	keptObjects = 1 << 15
-	keptBlob    = 8 << 10 // bytes; larger files are read again
+	keptEntries = 1 << 18  // of all remembered folders together
+	keptBlobs   = 16 << 20 // bytes of all remembered files together
+	keptBlob    = 8 << 10  // bytes; larger files are read again
+	keptBases   = 32 << 20 // bytes of objects that go-git keeps to apply deltas to
 )
 
 // store reads objects; go-git's storage is not safe for concurrent use. What
@@ -49,21 +53,21 @@ type store struct {
 	mu   sync.Mutex
 	repo *git.Repository // guarded by mu
 
-	folders *lru.Cache[plumbing.Hash, []entry]
-	blobs   *lru.Cache[plumbing.Hash, []byte]
+	folders *memory[entry]
+	blobs   *memory[byte]
 	sizes   *lru.Cache[plumbing.Hash, int64]
 }
 
 func newStore(repo *git.Repository) *store {
 	keepOpen(repo)
-	return &store{repo: repo, folders: remember[[]entry](), blobs: remember[[]byte](), sizes: remember[int64]()}
+	return &store{repo: repo, folders: newMemory[entry](keptEntries), blobs: newMemory[byte](keptBlobs), sizes: remember[int64](nil)}
 }
 
 // keepOpen makes repo keep its pack files open, of which a mirror has at most
 // maxPacks, and look at the size of an object before reading it.
 func keepOpen(repo *git.Repository) {
 	if s, ok := repo.Storer.(*filesystem.Storage); ok {
-		repo.Storer = filesystem.NewStorageWithOptions(s.Filesystem(), cache.NewObjectLRUDefault(),
+		repo.Storer = filesystem.NewStorageWithOptions(s.Filesystem(), cache.NewObjectLRU(keptBases),
 			filesystem.Options{MaxOpenDescriptors: maxPacks, LargeObjectThreshold: MaxBlob})
 	}
 }
@@ -82,12 +86,40 @@ func (s *store) reopen(dir string) error {
 	return err
 }
 
-func remember[V any]() *lru.Cache[plumbing.Hash, V] {
-	c, err := lru.New[plumbing.Hash, V](keptObjects)
+func remember[V any](forgotten func(plumbing.Hash, V)) *lru.Cache[plumbing.Hash, V] {
+	c, err := lru.NewWithEvict(keptObjects, forgotten)
 	if err != nil {
 		panic(err) // only for a size below one
 	}
 	return c
+}
+
+// memory remembers the lists used last, as long as they have no more elements than
+// most together.
+type memory[E any] struct {
+	lists *lru.Cache[plumbing.Hash, []E]
+	most  int64
+	held  atomic.Int64
+}
+
+func newMemory[E any](most int64) *memory[E] {
+	m := &memory[E]{most: most}
+	m.lists = remember(func(_ plumbing.Hash, list []E) { m.held.Add(-int64(len(list))) })
+	return m
+}
+
+func (m *memory[E]) Get(id plumbing.Hash) ([]E, bool) { return m.lists.Get(id) }
+
+func (m *memory[E]) Add(id plumbing.Hash, list []E) {
+	if found, _ := m.lists.ContainsOrAdd(id, list); found {
+		return
+	}
+	m.held.Add(int64(len(list)))
+	for m.held.Load() > m.most {
+		if _, _, ok := m.lists.RemoveOldest(); !ok {
+			return
+		}
+	}
 }
 
 func (s *store) commit(id string) (*Commit, error) {
@@ -168,5 +200,7 @@ func (s *store) read(id plumbing.Hash) ([]byte, error) {
 		return nil, err
 	}
 	defer r.Close()
-	return io.ReadAll(io.LimitReader(r, MaxBlob))
+	contents := make([]byte, b.Size)
+	_, err = io.ReadFull(r, contents)
+	return contents, err
 }

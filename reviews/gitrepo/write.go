@@ -15,6 +15,7 @@ import (
 // treeWriter adds files to a tree and writes only what changed.
 type treeWriter struct {
 	objects storer.EncodedObjectStorer
+	replace func(path string, there []byte) bool // nil: nothing is replaced
 	added   int
 }
 
@@ -25,11 +26,12 @@ type node struct {
 	children map[string]*node // folders that were descended into
 }
 
-// put adds one file, or does nothing when it is there with the same bytes.
+// put adds one file, or does nothing when it is there with the same bytes. What
+// else stands in its place or in its way is ErrExists, or is replaced.
 func (w *treeWriter) put(top *node, name string, contents []byte) error {
 	at, parts := top, strings.Split(name, "/")
-	for _, part := range parts[:len(parts)-1] {
-		next, err := w.child(at, part)
+	for i := range parts[:len(parts)-1] {
+		next, err := w.child(at, parts[:i+1])
 		if err != nil {
 			return err
 		}
@@ -43,13 +45,11 @@ func (w *treeWriter) put(top *node, name string, contents []byte) error {
 		return err
 	}
 	base := parts[len(parts)-1]
-	if there, ok := at.entries[base]; ok {
-		if there.Hash == id && there.Mode == filemode.Regular {
-			return nil
-		}
-		return ErrExists
-	}
-	if at.children[base] != nil {
+	there, taken := at.entries[base]
+	switch {
+	case taken && there.Hash == id && there.Mode == filemode.Regular:
+		return nil
+	case at.children[base] != nil, taken && !w.mayReplace(name, there):
 		return ErrExists
 	}
 	at.entries[base] = object.TreeEntry{Name: base, Mode: filemode.Regular, Hash: id}
@@ -57,7 +57,33 @@ func (w *treeWriter) put(top *node, name string, contents []byte) error {
 	return nil
 }
 
-func (w *treeWriter) child(at *node, name string) (*node, error) {
+// mayReplace asks whether an entry at a path gives way.
+func (w *treeWriter) mayReplace(path string, there object.TreeEntry) bool {
+	if w.replace == nil {
+		return false
+	}
+	if !there.Mode.IsFile() || there.Mode == filemode.Symlink {
+		return w.replace(path, nil)
+	}
+	b, err := object.GetBlob(w.objects, there.Hash)
+	if err != nil || b.Size > MaxBlob {
+		return w.replace(path, nil)
+	}
+	r, err := b.Reader()
+	if err != nil {
+		return w.replace(path, nil)
+	}
+	defer r.Close()
+	contents, err := io.ReadAll(io.LimitReader(r, MaxBlob))
+	if err != nil {
+		contents = nil
+	}
+	return w.replace(path, contents)
+}
+
+// child is the folder at the end of a path, of which at is the last but one.
+func (w *treeWriter) child(at *node, path []string) (*node, error) {
+	name := path[len(path)-1]
 	if err := w.load(at); err != nil {
 		return nil, err
 	}
@@ -66,10 +92,14 @@ func (w *treeWriter) child(at *node, name string) (*node, error) {
 	}
 	next := &node{}
 	if there, ok := at.entries[name]; ok {
-		if there.Mode != filemode.Dir {
+		switch {
+		case there.Mode == filemode.Dir:
+			next.id = there.Hash
+		case !w.mayReplace(strings.Join(path, "/"), there):
 			return nil, ErrExists
+		default:
+			delete(at.entries, name)
 		}
-		next.id = there.Hash
 	}
 	at.children[name] = next
 	return next, nil

@@ -1,12 +1,14 @@
 package strictyaml
 
 import (
+	"cmp"
 	"encoding"
 	"fmt"
 	"math"
 	"reflect"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"gopkg.in/yaml.v3"
@@ -55,7 +57,7 @@ func isNull(n *yaml.Node) bool {
 // scalar decodes a value that is not a list, map or struct.
 func (d *decoder) scalar(n *yaml.Node, out reflect.Value) {
 	if n.Kind != yaml.ScalarNode {
-		d.problem(n, "one value is expected here, not a "+kindName(n), "")
+		d.problem(n, "one value is expected here, not a "+kindName(n), "write a single value, in double quotes where in doubt")
 		return
 	}
 	switch {
@@ -98,7 +100,8 @@ func (d *decoder) text(n *yaml.Node, out reflect.Value) {
 	}
 	u := out.Addr().Interface().(encoding.TextUnmarshaler)
 	if err := u.UnmarshalText([]byte(n.Value)); err != nil {
-		d.problem(n, err.Error(), "")
+		message, fix, _ := strings.Cut(err.Error(), "; ")
+		d.problem(n, message, cmp.Or(fix, "correct it"))
 	}
 }
 

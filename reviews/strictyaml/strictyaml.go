@@ -203,7 +203,7 @@ func (d *decoder) keys(n *yaml.Node) {
 		key := n.Content[i]
 		switch earlier := first[key.Value]; {
 		case key.Kind != yaml.ScalarNode:
-			d.refuse(key, "a key has to be text, not a "+kindName(key), "")
+			d.refuse(key, "a key has to be text, not a "+kindName(key), "write one plain name before the colon")
 		case isPlain(key) && key.Value == "<<":
 			d.refuse(key, "merge keys (<<) are not allowed", "write the keys out")
 		case isPlain(key) && key.Value != "on" && (isNull(key) || ambiguousForm.MatchString(key.Value)): // "on" is a key of our own documents
@@ -297,7 +297,7 @@ func (d *decoder) list(n *yaml.Node, path string, out reflect.Value) {
 
 func (d *decoder) mapping(n *yaml.Node, path string, out reflect.Value) {
 	if n.Kind != yaml.MappingNode {
-		d.problem(n, "a mapping of names to values is expected here, not a "+kindName(n), "")
+		d.problem(n, "a mapping of names to values is expected here, not a "+kindName(n), "write {name: value} or one \"name: value\" line for each")
 		return
 	}
 	t := out.Type()

@@ -27,7 +27,7 @@ func CheckText(path string, b []byte, maxBytes int) Problems {
 		r, size := utf8.DecodeRune(b[i:])
 		if r == utf8.RuneError && size == 1 {
 			c.add(line, column, fmt.Sprintf("byte 0x%02x is not UTF-8", b[i]), "save the file as UTF-8")
-		} else if what := forbidden(r); what != "" {
+		} else if what := forbidden(r); what != "" && !c.known(b[i:]) {
 			c.add(line, column, fmt.Sprintf("%s (U+%04X) is not allowed", what, r), fixForRune(r))
 		}
 		i += size
@@ -45,6 +45,18 @@ func CheckText(path string, b []byte, maxBytes int) Problems {
 type textCheck struct {
 	path     string
 	problems Problems
+	windows  bool // a line that ends as on Windows was reported
+}
+
+// known reports whether b begins with another line end of a file that was saved
+// on Windows: one is enough. A carriage return in the middle of a line is always reported.
+func (c *textCheck) known(b []byte) bool {
+	if !bytes.HasPrefix(b, []byte("\r\n")) {
+		return false
+	}
+	before := c.windows
+	c.windows = true
+	return before
 }
 
 func (c *textCheck) add(line, column int, message, fix string) {

@@ -20,3 +20,28 @@ test_drop_is_left_to_the_review_elsewhere if {
 test_select_is_left_to_the_review if {
 	count(access.deny) == 0 with input as statement("select", "high")
 }
+{{- if .Auto}}
+
+request(risk, rule, more) := {
+	"connection": {"name": "{{.Connection}}", "spec": {"risk": risk}},
+	"review": {"spec": object.union({"allow": [rule], "validity": {"notBefore": "2026-11-01T00:00:00Z", "expires": "2026-12-01T00:00:00Z"}}, more)},
+}
+
+reads := {"verbs": ["select"], "on": ["app.orders"]}
+
+test_reads_at_low_risk_need_nobody if {
+	count(access.auto_approve) == 1 with input as request("low", reads, {})
+}
+
+test_everything_else_needs_somebody if {
+	every asked in [
+		request("high", reads, {}),
+		request("low", {"verbs": ["select", "update"], "on": ["app.orders"]}, {}),
+		request("low", reads, {"unmask": ["app.customers.email"]}),
+		request("low", reads, {"hold": [{"verbs": ["delete"], "on": ["app.orders"]}]}),
+		request("low", reads, {"validity": {"notBefore": "2026-11-01T00:00:00Z", "expires": "2026-12-01T00:00:01Z"}}),
+	] {
+		count(access.auto_approve) == 0 with input as asked
+	}
+}
+{{- end}}

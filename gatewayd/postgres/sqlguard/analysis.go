@@ -18,18 +18,25 @@ type analysis struct {
 	temp     map[string]bool
 	prepared map[string]PreparedEffects
 
-	ctes    []map[string]bool // innermost last
-	facts   *facts            // of the top-level statement at hand
-	edits   []edit
-	effects effectSet
-	refusal *policies.Refusal
-	parts   []Part
-	secret  []token // ranges whose literals are digested
-	params  map[int]bool
-	scrub   bool
-	masked  bool
+	ctes     []map[string]bool // innermost last
+	facts    *facts            // of the top-level statement at hand
+	edits    []edit
+	effects  effectSet
+	refusal  *policies.Refusal
+	parts    []Part
+	secret   []token // ranges whose literals are digested
+	params   map[int]bool
+	scrub    bool
+	masked   bool
+	lookedUp int             // values that are looked up
+	sought   map[string]bool // those that are literals, which the guard writes into sub-selects
 	// onlyCall says that the statement is SELECT of one function call and nothing else.
 	onlyCall bool
+	// free are the places of constants in expressions, fixed of those that something
+	// depends on; exact says that it may depend on any. types counts the type names around.
+	free, fixed map[int]bool
+	exact       bool
+	types       int
 	// kept are the places where a masked relation stays a relation: what is
 	// written to or defined there. bare are the names that stay unqualified:
 	// WITH queries and the names in FOR UPDATE OF.
@@ -61,6 +68,7 @@ type facts struct {
 	derived        map[[2]string]int          // alias and column of sub-selects and WITH queries in FROM
 	withColumns    map[string]map[string]bool // of WITH queries, by name; nil for a name that two have
 	ambiguous      [][2]string                // qualifier and field that may be a function
+	lookups        int                        // values that are looked up
 	verbs          []policies.Effect          // effects that no relation reference carries
 }
 
@@ -76,6 +84,7 @@ type use struct {
 	only       bool
 	sample     string          // TABLESAMPLE …, when it moves into the sub-select
 	system     []string        // system columns that the sub-select shows
+	filter     []string        // conditions on raw values, which the sub-select has
 	reached    map[string]bool // the columns that the sub-select shows, nil for all
 	read       bool            // false for the target of a write, until something of it is read
 	rowRead    bool            // everything of it is read
@@ -107,7 +116,7 @@ func newAnalysis(g *Guard, text string, scope Scope) *analysis {
 	a := &analysis{
 		g: g, text: text, path: scope.SearchPath,
 		temp: make(map[string]bool, len(scope.Temp)), prepared: make(map[string]PreparedEffects, len(scope.Prepared)),
-		params: make(map[int]bool), kept: make(map[int]bool), bare: make(map[int]bool),
+		params: make(map[int]bool), sought: make(map[string]bool), free: make(map[int]bool), fixed: make(map[int]bool), kept: make(map[int]bool), bare: make(map[int]bool),
 	}
 	for _, t := range scope.Temp {
 		a.temp[t.Name] = true
@@ -173,7 +182,8 @@ func (a *analysis) settle() {
 		f.part.ScrubErrors = true
 	}
 	if p := f.part.Prepared; p != nil && f.part.Kind == KindPrepare {
-		p.Effects, p.ScrubErrors, p.Masked, p.Sensitive = effects, f.part.ScrubErrors, touches, sensitive
+		p.Effects, p.ScrubErrors, p.Masked, p.Sensitive, p.Lookups = effects, f.part.ScrubErrors, touches, sensitive, f.lookups
+		f.lookups = 0
 		a.prepared[f.part.Name] = *p
 		effects = nil // decided when it is executed
 	}
@@ -182,6 +192,7 @@ func (a *analysis) settle() {
 	}
 	a.scrub = a.scrub || f.part.ScrubErrors
 	a.masked = a.masked || touches
+	a.lookedUp += f.lookups
 	if f.part.Temp != nil {
 		a.temp[f.part.Temp.Name] = true
 	}
@@ -285,7 +296,7 @@ func (a *analysis) finish(tree *pg.ParseResult) Statement {
 	st := Statement{
 		Command:     policies.Command{Protocol: "postgres", Statement: a.text, Effects: a.effects},
 		Parts:       a.parts,
-		ScrubErrors: a.scrub, Masked: a.masked, input: a.text,
+		ScrubErrors: a.scrub, Masked: a.masked, Lookups: a.lookedUp, input: a.text,
 	}
 	if len(tree.Stmts) == 0 {
 		st.Parts = []Part{{Kind: KindEmpty}}
@@ -312,27 +323,28 @@ func (a *analysis) finish(tree *pg.ParseResult) Statement {
 	}
 	slices.Sort(st.SensitiveParameters)
 	st.sensitive = len(a.secret)+len(a.params) > 0
-	a.record(&st)
+	st.secret, st.sought, st.free = a.secret, a.sought, a.freeConstants()
+	a.g.record(&st)
 	return st
 }
 
 // record makes the texts that may be kept.
-func (a *analysis) record(st *Statement) {
-	if len(a.secret) == 0 {
-		st.Recorded, st.RecordedRewritten = a.text, st.Rewritten
+func (g *Guard) record(st *Statement) {
+	if len(st.secret) == 0 {
+		st.Recorded, st.RecordedRewritten = st.input, st.Rewritten
 		return
 	}
-	st.Recorded = a.g.digestLiterals(a.text, func(t token) bool {
-		if !within(a.secret, t.start) {
+	st.Recorded = g.digestLiterals(st.input, func(t token) bool {
+		if !within(st.secret, t.start) {
 			return false
 		}
-		st.Secrets = append(st.Secrets, literalValue(a.text[t.start:t.end]))
+		st.Secrets = append(st.Secrets, literalValue(st.input[t.start:t.end]))
 		return true
 	})
-	shifted := shift(a.secret, st.edits)
+	shifted := shift(st.secret, st.edits)
 	generated := generatedRanges(st.edits)
-	st.RecordedRewritten = a.g.digestLiterals(st.Rewritten, func(t token) bool {
-		return within(shifted, t.start) && !within(generated, t.start)
+	st.RecordedRewritten = g.digestLiterals(st.Rewritten, func(t token) bool {
+		return within(shifted, t.start) && (!within(generated, t.start) || st.sought[literalValue(st.Rewritten[t.start:t.end])])
 	})
 }
 

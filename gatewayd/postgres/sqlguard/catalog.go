@@ -189,7 +189,8 @@ func (c *Catalog) related(joined string) *Relation {
 // hasColumnNamed says whether any relation of the catalog has such a column.
 func (c *Catalog) hasColumnNamed(name string) bool { return c.columnNames[name] }
 
-// splitColumn takes "schema.table.column" apart with the catalog's help.
+// splitColumn takes "schema.table.column" apart with the catalog's help. With an
+// error about the column, the relation is there.
 func (c *Catalog) splitColumn(s string) (*Relation, *Column, error) {
 	parts := strings.Split(s, ".")
 	if len(parts) != 3 {
@@ -201,7 +202,7 @@ func (c *Catalog) splitColumn(s string) (*Relation, *Column, error) {
 	}
 	col := r.Column(parts[2])
 	if col == nil {
-		return nil, nil, fmt.Errorf("relation %s.%s has no column %q", parts[0], parts[1], parts[2])
+		return r, nil, fmt.Errorf("relation %s.%s has no column %q; name one that it has, or delete the mask", parts[0], parts[1], parts[2])
 	}
 	return r, col, nil
 }

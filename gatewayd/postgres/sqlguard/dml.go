@@ -48,10 +48,32 @@ func columnsOf(list []*pg.Node) []string {
 }
 
 func (a *analysis) writes(u *use, verb string, columns []string) {
+	if name := u.hashedFrom(columns); name != "" {
+		a.refuse("masked_hash", "column %s of %s is masked with hash: who could write values there could find out by their hashes what others are; name columns that are not, or have it masked with redact",
+			name, u.rel.qualified())
+	}
 	for _, c := range columns {
 		a.facts.written[c] = true
 	}
 	u.verbs = append(u.verbs, policies.Effect{Verb: verb, Object: u.object, Columns: columns})
+}
+
+// hashedFrom is a column among those to be written whose value a hash would show, "" for none.
+func (u *use) hashedFrom(columns []string) string {
+	if u.masked == nil || u.rel == nil {
+		return ""
+	}
+	for _, col := range u.rel.Columns {
+		if u.masked.with[col.Name] != "hash" {
+			continue
+		}
+		for _, name := range columns {
+			if name == col.Name || slices.Contains(col.From, name) {
+				return name
+			}
+		}
+	}
+	return ""
 }
 
 // allColumns are the columns that an INSERT without a list fills; nil when unknown.
@@ -99,6 +121,7 @@ func (a *analysis) onConflict(u *use, c *pg.OnConflictClause) {
 	if u.masked == nil {
 		return
 	}
+	a.bindTarget(u, nodes(c.TargetList)...)
 	if u.conflictTells(c) {
 		a.refuse("masked_on_conflict", "ON CONFLICT on a unique key of %s with masked columns would tell whether a value exists; name the columns of another key", u.rel.qualified())
 	}
@@ -151,6 +174,7 @@ func (a *analysis) update(n *pg.UpdateStmt) {
 			a.maskedTarget(u, false, nodes(n.FromClause)...)
 			a.maskedTarget(u, false, nodes(n.TargetList)...)
 			a.maskedTarget(u, false, inner(n.WhereClause))
+			a.bindTarget(u, nodes(n.TargetList)...)
 		}
 		a.returning(u, n.ReturningList, n.FromClause...)
 	})
@@ -206,6 +230,9 @@ func (a *analysis) merge(n *pg.MergeStmt) {
 		if u.masked != nil {
 			a.maskedTarget(u, false, inner(n.SourceRelation), inner(n.JoinCondition))
 			a.maskedTarget(u, false, nodes(n.MergeWhenClauses)...)
+			for _, w := range n.MergeWhenClauses {
+				a.bindTarget(u, nodes(w.GetMergeWhenClause().GetTargetList())...)
+			}
 			if slices.ContainsFunc(n.ReturningList, func(item *pg.Node) bool { return isStar(item.GetResTarget().GetVal()) }) {
 				a.refuseMaskedRead(u, "RETURNING *")
 			}

@@ -93,10 +93,25 @@ func TestEvasionsShowNoMaskedValue(t *testing.T) {
 	if len(evasions) < 150 {
 		t.Fatalf("only %d evasions", len(evasions))
 	}
-	w := newWorld(t, worldMasks)
+	for name, masks := range map[string][]Mask{"constants": worldMasks, "every form": formMasks} {
+		t.Run(name, func(t *testing.T) { t.Parallel(); evade(t, masks) })
+	}
+}
+
+// formMasks are as worldMasks, with forms that read the column wherever the type has one.
+var formMasks = []Mask{
+	{Column: "app.customers.email", With: "hash", Lookup: true}, {Column: "app.customers.ssn", With: "last(2)", Lookup: true}, {Column: "app.customers.salary", With: "bucket(1000)", Lookup: true}, {Column: "app.customers.balance", With: "bucket(1000)"},
+	{Column: "app.customers.born", With: "year"}, {Column: "app.customers.token", With: "hash"}, {Column: "app.customers.notes", With: "json(redact k)"}, {Column: "app.customers.tags", With: "redact"},
+	{Column: "app.events.secret", With: "last4"}, {Column: "app.parent.hidden", With: "hash"}, {Column: "app.Odd Name.Se cret", With: "first(2)"},
+	{Column: "app.generated.pin", With: "last(2)"}, {Column: "app.generated.twice", With: "last(2)"},
+}
+
+func evade(t *testing.T, masks []Mask) {
+	w := newWorld(t, masks)
 	refused := 0
 	for _, texts := range evasions {
 		w.reset(t)
+		w.mustExec(t, "set sallyport.hash_key = 'a key of sixty-four characters or so, which is not random at all'")
 		inside := !containsAny(texts, "begin", "commit", "rollback", "discard", "prepare transaction", "vacuum", "checkpoint")
 		if inside {
 			if _, _, err := w.exec("begin"); err != nil {
@@ -109,7 +124,8 @@ func TestEvasionsShowNoMaskedValue(t *testing.T) {
 				refused++
 				break
 			}
-			if form := leaks(seen); form != "" {
+			form := leaks(seen)
+			if typed := strings.Contains(text, form); form != "" && !(typed && strings.HasPrefix(text, "explain")) { // a plan may repeat what its client typed
 				t.Errorf("%s\n  shows %q: %s\n  sent: %s", text, form, seen, w.guard.Understand(text, w.scope).Rewritten)
 			}
 		}

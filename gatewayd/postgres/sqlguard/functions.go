@@ -33,6 +33,12 @@ var checkedFunctions = map[string]func(*analysis, *pg.FuncCall){
 	"setval":          (*analysis).callSequence,
 	"currval":         (*analysis).callSequence,
 	"pg_notify":       (*analysis).callNotify,
+
+	"pg_advisory_lock": (*analysis).callAdvisory, "pg_advisory_lock_shared": (*analysis).callAdvisory,
+	"pg_advisory_xact_lock": (*analysis).callAdvisory, "pg_advisory_xact_lock_shared": (*analysis).callAdvisory,
+	"pg_try_advisory_lock": (*analysis).callAdvisory, "pg_try_advisory_lock_shared": (*analysis).callAdvisory,
+	"pg_try_advisory_xact_lock": (*analysis).callAdvisory, "pg_try_advisory_xact_lock_shared": (*analysis).callAdvisory,
+	"pg_advisory_unlock": (*analysis).callAdvisory, "pg_advisory_unlock_shared": (*analysis).callAdvisory,
 }
 
 // funcCall checks the name of a function and pins it to the schema it was checked in.
@@ -185,11 +191,12 @@ func (a *analysis) typeName(n *pg.TypeName) {
 }
 
 // stringArgument is the constant text of an argument, through casts.
-func stringArgument(n *pg.Node) (string, bool) {
+func (a *analysis) stringArgument(n *pg.Node) (string, bool) {
 	for n.GetTypeCast() != nil {
 		n = n.GetTypeCast().Arg
 	}
 	c := n.GetAConst()
+	a.matters(c)
 	if c == nil || c.Isnull || c.GetSval() == nil {
 		return "", false
 	}
@@ -210,11 +217,13 @@ const pgDumpRestricts = "SELECT set_config(name, 'view, foreign-table', false) F
 // decides what later names mean, may be set by a statement that does nothing else.
 func (a *analysis) callSetConfig(n *pg.FuncCall) {
 	if strings.Join(strings.Fields(a.text[a.facts.start:a.facts.end]), " ") == pgDumpRestricts {
+		a.exact = true
 		return
 	}
 	if len(n.Args) == 3 && plainCall(n) {
-		name, okName := stringArgument(n.Args[0])
-		value, okValue := stringArgument(n.Args[1])
+		name, okName := a.stringArgument(n.Args[0])
+		value, okValue := a.stringArgument(n.Args[1])
+		a.matters(n.Args[2].GetAConst())
 		local := n.Args[2].GetAConst().GetBoolval()
 		name = strings.ToLower(name)
 		switch {
@@ -239,7 +248,7 @@ const hiddenSettings = `[.]|conninfo|_command|_cmd|_file$|keyfile$|_director|pas
 // that is not a constant, the hidden ones become null.
 func (a *analysis) callCurrentSetting(n *pg.FuncCall) {
 	if len(n.Args) >= 1 && plainCall(n) {
-		if name, ok := stringArgument(n.Args[0]); ok {
+		if name, ok := a.stringArgument(n.Args[0]); ok {
 			a.showSetting(strings.ToLower(name))
 			return
 		}
@@ -335,12 +344,12 @@ func (a *analysis) callSequence(n *pg.FuncCall) {
 	}
 	arg, kind := n.Args[0], "S"
 	var columns []string
-	if owned := serialSequence(arg); owned != nil {
+	if owned := a.serialSequence(arg); owned != nil {
 		arg, kind = owned.Args[0], "rp"
-		column, _ := stringArgument(owned.Args[1])
+		column, _ := a.stringArgument(owned.Args[1])
 		columns = []string{column}
 	}
-	text, ok := stringArgument(arg)
+	text, ok := a.stringArgument(arg)
 	parts, okParts := splitName(text)
 	if !ok || !okParts || len(parts) > 2 {
 		a.refuse("function_not_allowed", "a sequence function needs a constant name; write nextval('schema.sequence')")
@@ -370,7 +379,7 @@ func (a *analysis) callSequence(n *pg.FuncCall) {
 
 // serialSequence is the call pg_get_serial_sequence('table', 'column') that names
 // a sequence: what is done to it is done to that column. nil when it is none.
-func serialSequence(n *pg.Node) *pg.FuncCall {
+func (a *analysis) serialSequence(n *pg.Node) *pg.FuncCall {
 	for n.GetTypeCast() != nil {
 		n = n.GetTypeCast().Arg
 	}
@@ -380,7 +389,7 @@ func serialSequence(n *pg.Node) *pg.FuncCall {
 		len(call.Args) != 2 || !plainCall(call) {
 		return nil
 	}
-	if _, ok := stringArgument(call.Args[1]); !ok {
+	if _, ok := a.stringArgument(call.Args[1]); !ok {
 		return nil
 	}
 	return call
@@ -443,7 +452,7 @@ func foldIdent(s string) string {
 // callNotify is NOTIFY with another spelling.
 func (a *analysis) callNotify(n *pg.FuncCall) {
 	if len(n.Args) == 2 && plainCall(n) {
-		if _, ok := stringArgument(n.Args[0]); ok {
+		if _, ok := a.stringArgument(n.Args[0]); ok {
 			a.facts.verbs = append(a.facts.verbs, policies.Effect{Verb: "notify"})
 			return
 		}

@@ -6,19 +6,25 @@ import (
 	"slices"
 	"strings"
 
-	pg "github.com/pganalyze/pg_query_go/v6"
-
 	"github.com/sallyport-dev/sallyport/policies"
 )
 
 // Mask hides one column. Column is schema.table.column.
-type Mask struct{ Column, With string }
+type Mask struct {
+	Column, With string
+	Lookup       bool // rows may be found by the raw value
+}
 
 // Options says what a Guard guards beside the catalog.
 type Options struct {
 	Masks []Mask
 	// Functions outside pg_catalog that statements may call, "schema.name".
 	Functions []string
+	// HashFunction is the function "schema.name" that makes stable hashes. "": hashes are under the key of each session.
+	HashFunction string
+	// Reviewed is the catalog that the people knew who wrote the masks. Columns
+	// of masked relations that it does not have are masked. Nil: nobody knows.
+	Reviewed *Catalog
 	// Digest replaces a literal in recorded text. Nil replaces every one by "redacted".
 	Digest func(string) string
 }
@@ -33,19 +39,27 @@ type Guard struct {
 	byName  map[string][]string        // schemas of listed functions, by name
 	digest  func(string) string
 	hasMask bool
+	masker  masker
+	// problems are the masks that make their relations unreadable.
+	problems []MaskProblem
 }
 
-// New makes a guard. An error names the mask that the catalog cannot carry; a
-// connection with such a mask must not be opened.
+// New makes a guard. A mask that its relation cannot carry makes the relation
+// unreadable, see Problems. An error names one of which even that cannot be
+// said, such as one of a relation that may have been renamed; a connection with
+// such a mask must not be opened.
 func New(cat *Catalog, opt Options) (*Guard, error) {
 	if cat == nil {
 		return nil, fmt.Errorf("sqlguard: no catalog; pull one first")
 	}
-	if problems := CheckMasks(cat, opt.Masks); len(problems) > 0 {
-		return nil, problems[0]
+	problems := CheckMasks(cat, opt)
+	for _, p := range problems {
+		if p.relation == nil {
+			return nil, p
+		}
 	}
 	g := &Guard{
-		catalog: cat, digest: opt.Digest, hasMask: len(opt.Masks) > 0,
+		catalog: cat, digest: opt.Digest, hasMask: len(opt.Masks) > 0, masker: masker{cat, opt.HashFunction}, problems: problems,
 		listed: make(map[string]bool), byName: make(map[string][]string),
 	}
 	if g.digest == nil {
@@ -59,9 +73,20 @@ func New(cat *Catalog, opt Options) (*Guard, error) {
 		g.listed[key(schema, fn)] = true
 		g.byName[fn] = append(g.byName[fn], schema)
 	}
-	g.spread(opt.Masks)
+	if g.listed[hashKey(opt.HashFunction)] {
+		return nil, fmt.Errorf("function %s makes the hashes of masks and may not be called by statements; take it out of functions", opt.HashFunction)
+	}
+	g.spread(opt.Masks, opt.Reviewed)
 	return g, nil
 }
+
+func hashKey(function string) string {
+	schema, name, _ := strings.Cut(function, ".")
+	return key(schema, name)
+}
+
+// Problems are the masks that make their relations unreadable.
+func (g *Guard) Problems() []MaskProblem { return slices.Clone(g.problems) }
 
 // Masked says whether any column is masked on this connection.
 func (g *Guard) Masked() bool { return g.hasMask }
@@ -71,7 +96,7 @@ func (g *Guard) Understand(text string, scope Scope) Statement {
 	if reason := prescan(text); reason != "" {
 		return g.refused(text, "unparsable_text", "this statement cannot be examined: "+reason)
 	}
-	tree, err := pg.Parse(text)
+	tree, err := parse(text)
 	if err != nil {
 		return g.refused(text, "syntax_error", "syntax error: "+parseErrorText(err))
 	}

@@ -2,101 +2,63 @@ package sqlguard
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
 // MaskProblem is a mask that a catalog cannot carry.
 type MaskProblem struct {
-	Column string // as it was written
-	Reason string
+	Column   string // as it was written
+	Reason   string
+	Revealed bool // by another column, which is generated from it; the mask itself fits
+
+	relation *Relation // that cannot be read because of it; nil: nothing may be opened
 }
 
 func (p MaskProblem) Error() string { return "mask " + p.Column + ": " + p.Reason }
 
-// CheckMasks says which masks the catalog cannot carry: an unknown column, a
-// mask that its type has no entry for, a column that another one reveals.
-func CheckMasks(cat *Catalog, masks []Mask) []MaskProblem {
+// CheckMasks says which masks of the options the catalog cannot carry: an unknown
+// column, a mask that its type has no entry for, a column that another one reveals.
+func CheckMasks(cat *Catalog, opt Options) []MaskProblem {
 	var problems []MaskProblem
 	seen := make(map[string]bool)
-	for _, m := range masks {
+	masker := masker{cat, opt.HashFunction}
+	for _, m := range opt.Masks {
 		r, col, err := cat.splitColumn(m.Column)
+		add := func(r *Relation, reason string) {
+			problems = append(problems, MaskProblem{Column: m.Column, Reason: reason, relation: r})
+		}
+		_, unknown := parseForm(m.With)
 		switch {
+		case unknown != nil:
+			add(nil, unknown.Error())
 		case err != nil:
-			problems = append(problems, MaskProblem{m.Column, err.Error()})
-			continue
+			add(r, err.Error())
 		case seen[m.Column]:
-			problems = append(problems, MaskProblem{m.Column, "it is masked twice; keep one"})
+			add(nil, "it is masked twice; keep one")
 		case !strings.Contains("rpvmf", r.Kind):
-			problems = append(problems, MaskProblem{m.Column, "only columns of tables and views can be masked"})
+			add(nil, "only columns of tables and views can be masked")
 		default:
-			if _, err := maskExpression(cat, *col, m.With, "c"); err != nil {
-				problems = append(problems, MaskProblem{m.Column, err.Error()})
+			if _, err := masker.expression(*col, m.With, "c"); err != nil {
+				add(r, err.Error())
+			} else if m.Lookup && !lookable(*col) {
+				add(r, "lookup has no form for type "+col.Type+"; delete lookup")
 			}
 		}
 		seen[m.Column] = true
 	}
-	for _, m := range masks {
+	for _, m := range opt.Masks {
 		r, col, err := cat.splitColumn(m.Column)
 		if err != nil {
 			continue
 		}
 		for _, other := range r.Columns {
-			for _, from := range other.From {
-				if from == col.Name && !seen[r.qualified()+"."+other.Name] {
-					problems = append(problems, MaskProblem{m.Column, fmt.Sprintf("column %s is generated from it and would reveal it; mask %s.%s too", other.Name, r.qualified(), other.Name)})
-				}
+			if slices.Contains(other.From, col.Name) && !seen[r.qualified()+"."+other.Name] {
+				problems = append(problems, MaskProblem{Column: m.Column, Revealed: true, relation: r, Reason: fmt.Sprintf("column %s is generated from it and would reveal it; mask %s.%s too", other.Name, r.qualified(), other.Name)})
 			}
 		}
 	}
 	return problems
-}
-
-// maskExpression is the SQL that stands for a masked column whose raw value is
-// the column reference raw. It keeps the column's type (of a domain: its base
-// type, which is also what the protocol reports), never raises an error, and
-// for redact and null does not read the column.
-//
-//	            text, varchar(n), char(n), name   int, numeric   float          date, timestamps, time, interval
-//	redact      ****                              0              0              1970-01-01, 00:00:00
-//	null        null for every type
-//	email       a***@***                          -              -              -
-//	first       a***                              -              -              -
-//	last4       ****6789                          remainder      -              -
-//
-// redact also has an entry for uuid, bool, bytea, bit strings, json, inet, cidr,
-// macaddr, money, xml, tsvector, enums (their first label), ranges (empty) and arrays (empty).
-// email, first and last4 keep NULL as NULL.
-func maskExpression(cat *Catalog, col Column, with, raw string) (string, error) {
-	typ, err := castType(col)
-	if err != nil {
-		return "", err
-	}
-	text := isText(col)
-	var expr string
-	switch {
-	case with == "null":
-		expr = "null"
-	case with == "redact":
-		expr, err = redaction(cat, col)
-	case with == "email" && text:
-		expr = "case when " + raw + " is null then null when pg_catalog.strpos(" + raw + "::pg_catalog.text, '@') operator(pg_catalog.>) 1 then pg_catalog.left(" +
-			raw + "::pg_catalog.text, 1) operator(pg_catalog.||) '***@***' else '****' end"
-	case with == "first" && text:
-		expr = "case when " + raw + " is null then null else pg_catalog.left(" + raw + "::pg_catalog.text, 1) operator(pg_catalog.||) '***' end"
-	case with == "last4" && text:
-		expr = "case when " + raw + " is null then null when pg_catalog.length(" + raw + "::pg_catalog.text) operator(pg_catalog.>=) 8 then '****' operator(pg_catalog.||) pg_catalog.right(" +
-			raw + "::pg_catalog.text, 4) else '****' end"
-	case with == "last4" && (col.Base == "int8" || col.Base == "numeric") && col.Schema == "pg_catalog":
-		expr = "case when " + raw + " is null then null when " + raw + " operator(pg_catalog.>=) 10000000 then pg_catalog.mod(" + raw + ", 10000) else 0 end"
-	case with == "email" || with == "first" || with == "last4":
-		return "", fmt.Errorf("%s has no form for type %s; use redact or null", with, col.Type)
-	default:
-		return "", fmt.Errorf("mask %q is not known; use redact, null, email, first or last4", with)
-	}
-	if err != nil {
-		return "", err
-	}
-	return "(" + expr + ")::" + typ, nil
 }
 
 func isText(col Column) bool {
@@ -179,7 +141,8 @@ func redaction(cat *Catalog, col Column) (string, error) {
 type maskedRelation struct {
 	rel    *Relation
 	masks  map[string]string // column to the SQL that stands for it
-	with   map[string]string // column to the name of its mask
+	with   map[string]string // column to its mask, as documents write it
+	lookup map[string]bool   // columns whose raw values may be looked up
 	system bool              // a system catalog: masked everywhere, and no reason to hide anything else
 	query  string            // stands for the relation as it is
 	source string            // of an expanded view: its definition, spliced
@@ -238,6 +201,9 @@ func (m *maskedRelation) sub(u *use) string {
 		fmt.Fprintf(&b, "c%d", i+1)
 	}
 	b.WriteString(")" + u.sample)
+	if len(u.filter) > 0 {
+		b.WriteString(" where " + strings.Join(u.filter, " and "))
+	}
 	if m.source != "" && m.rel.Barrier {
 		b.WriteString(" offset 0") // keeps the reader's conditions out of the definition
 	}
@@ -248,7 +214,7 @@ func (m *maskedRelation) sub(u *use) string {
 // spread says which relations are masked, and which cannot be read soundly at
 // all. A mask holds on partitions and inheritance children of its table, and on
 // the parents, through which the same rows are read.
-func (g *Guard) spread(masks []Mask) {
+func (g *Guard) spread(masks []Mask, reviewed *Catalog) {
 	cat := g.catalog
 	g.masked, g.blocked = make(map[string]*maskedRelation), make(map[string]string)
 	with := make(map[*Relation]map[string]string)
@@ -267,6 +233,9 @@ func (g *Guard) spread(masks []Mask) {
 			put(r, col.Name, m.With)
 		}
 	}
+	for _, p := range g.problems {
+		g.blocked[key(p.relation.Schema, p.relation.Name)] = p.Error()
+	}
 	for changed := true; changed && len(masks) > 0; {
 		changed = false
 		for _, r := range cat.Relations {
@@ -281,10 +250,12 @@ func (g *Guard) spread(masks []Mask) {
 				for column, mask := range with[r] {
 					changed = put(parent, column, mask) || changed
 				}
+				changed = g.blockTogether(parent, r) || changed
 			}
 		}
 	}
 	s := &viewSettler{g: g, with: with, settled: make(map[*Relation]bool)}
+	s.maskUnreviewed(reviewed)
 	for r, columns := range with {
 		for _, col := range r.Columns {
 			for _, from := range col.From {
@@ -295,10 +266,55 @@ func (g *Guard) spread(masks []Mask) {
 		}
 		g.masked[key(r.Schema, r.Name)] = s.relation(r, columns)
 	}
+	for _, m := range masks {
+		if r, col, err := cat.splitColumn(m.Column); err == nil && m.Lookup {
+			g.masked[key(r.Schema, r.Name)].lookup[col.Name] = true
+		}
+	}
 	maskSystem(cat, g.masked)
 	if len(masks) > 0 {
 		for _, r := range cat.Relations {
 			s.settle(r)
 		}
 	}
+}
+
+// blockTogether blocks both of a parent and its child when one is: the same rows are read through each.
+func (g *Guard) blockTogether(parent, child *Relation) bool {
+	p, c := key(parent.Schema, parent.Name), key(child.Schema, child.Name)
+	switch {
+	case g.blocked[p] != "" && g.blocked[c] == "":
+		g.blocked[c] = g.blocked[p]
+	case g.blocked[c] != "" && g.blocked[p] == "":
+		g.blocked[p] = g.blocked[c]
+	default:
+		return false
+	}
+	return true
+}
+
+// maskUnreviewed masks the columns of masked relations that are not in the catalog
+// that people reviewed: nobody has said yet that they may be seen.
+func (s *viewSettler) maskUnreviewed(reviewed *Catalog) {
+	if reviewed == nil {
+		return
+	}
+	for r, columns := range s.with {
+		for _, col := range r.Columns {
+			if columns[col.Name] == "" && !s.reviewed(reviewed, r, col.Name) {
+				columns[col.Name] = s.fitting(col, "redact")
+			}
+		}
+	}
+}
+
+// reviewed says whether a column is in the reviewed catalog, by itself or by a parent of its relation.
+func (s *viewSettler) reviewed(catalog *Catalog, r *Relation, column string) bool {
+	if known := catalog.Relation(r.Schema, r.Name); known != nil && known.Column(column) != nil {
+		return true
+	}
+	return slices.ContainsFunc(r.Parents, func(name string) bool {
+		parent := s.g.catalog.related(name)
+		return parent != nil && s.reviewed(catalog, parent, column)
+	})
 }

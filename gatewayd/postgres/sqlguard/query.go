@@ -65,7 +65,11 @@ func (a *analysis) visit(m any) {
 		children(n, a.visitBelow)
 	case *pg.TypeName:
 		a.typeName(n)
+		a.types++ // whose modifiers are constants that decide what type it is
 		children(n, a.visitBelow)
+		a.types--
+	case *pg.A_Const:
+		a.constant(n)
 	case *pg.JoinExpr:
 		a.facts.natural = a.facts.natural || n.IsNatural
 		a.alias(n.Alias)
@@ -110,7 +114,7 @@ func (a *analysis) visit(m any) {
 			a.operator([]string{"="})
 		}
 		children(n, a.visitBelow)
-	case *pg.Alias, *pg.A_Star, *pg.A_Indices, *pg.A_Const, *pg.A_ArrayExpr, *pg.ResTarget, *pg.MultiAssignRef,
+	case *pg.Alias, *pg.A_Star, *pg.A_Indices, *pg.A_ArrayExpr, *pg.ResTarget, *pg.MultiAssignRef,
 		*pg.BoolExpr, *pg.CaseWhen, *pg.CoalesceExpr, *pg.MinMaxExpr, *pg.NullTest, *pg.BooleanTest,
 		*pg.RowExpr, *pg.GroupingSet, *pg.GroupingFunc, *pg.CollateClause, *pg.NamedArgExpr, *pg.SQLValueFunction,
 		*pg.TypeCast, *pg.XmlExpr, *pg.XmlSerialize, *pg.SetToDefault, *pg.CurrentOfExpr, *pg.WindowDef,

@@ -143,6 +143,10 @@ func (a *analysis) resolveIn(schema, name string) (target, bool) {
 		a.refuse("unknown_relation", "relation %s.%s is not in the catalog; check the name, or pull the catalog again if it is new", schema, name)
 		return target{}, false
 	}
+	if (rel.Kind == "v" || rel.Kind == "m") && a.g.catalog.showsOthers(rel, make(map[*Relation]bool)) {
+		a.refuse("system_catalog", "%s.%s shows the statements of other sessions, which come to the database as the same role, and is not readable here", schema, name)
+		return target{}, false
+	}
 	return target{schema: schema, name: name, rel: rel}, true
 }
 
@@ -226,7 +230,7 @@ func (a *analysis) note(r *pg.RangeVar, t target) *use {
 	if !t.temp {
 		u.masked = a.g.masked[key(t.schema, t.name)]
 	}
-	if t.system && u.masked == nil && secretSystemColumns[t.name].column != "" {
+	if t.system && u.masked == nil && secretSystemColumns[t.name] != nil {
 		a.refuse("system_catalog", "the catalog does not describe pg_catalog.%s, part of which is hidden; pull the catalog again", t.name)
 	}
 	u.qualified = r.Schemaname != ""

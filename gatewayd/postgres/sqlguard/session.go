@@ -36,6 +36,7 @@ func (a *analysis) topLevel(m any) {
 	case *pg.DeclareCursorStmt:
 		f.part = Part{Kind: KindDeclare, Name: n.Portalname}
 		a.query(n.Query, false)
+		a.lookups(n.Query.GetSelectStmt())
 	case *pg.FetchStmt:
 		f.part = Part{Kind: KindFetch, Name: n.Portalname, ScrubErrors: false}
 	case *pg.ClosePortalStmt:
@@ -113,6 +114,9 @@ func (a *analysis) topSelect(n *pg.SelectStmt) {
 	}
 	a.selectStmt(n, true)
 	a.onlyCall = false
+	if into == nil {
+		a.lookups(n)
+	}
 	if into != nil {
 		a.storedResult()
 	}
@@ -186,7 +190,9 @@ func (a *analysis) query(n *pg.Node, outermost bool) {
 func (a *analysis) explain(n *pg.ExplainStmt) {
 	switch m := inner(n.Query).(type) {
 	case *pg.ExecuteStmt:
-		a.execute(m)
+		if a.execute(m); a.facts.lookups > 0 {
+			a.refuse("masked_lookup", "the plan of a statement that looks up values of masked columns would tell how many rows have them; explain the SELECT itself, which is shown with the masks")
+		}
 	case *pg.CreateTableAsStmt:
 		a.definition(m)
 	case *pg.DeclareCursorStmt:
@@ -203,6 +209,7 @@ func (a *analysis) prepare(n *pg.PrepareStmt) {
 		a.visitNode(t)
 	}
 	a.query(n.Query, true)
+	a.lookups(n.Query.GetSelectStmt())
 }
 
 func (a *analysis) execute(n *pg.ExecuteStmt) {
@@ -216,6 +223,7 @@ func (a *analysis) execute(n *pg.ExecuteStmt) {
 	f.verbs = append(f.verbs, p.Effects...)
 	f.executesMasked = f.executesMasked || p.Masked
 	f.secret = f.secret || p.Sensitive
+	f.lookups += p.Lookups
 	a.visitAll(n.Params)
 }
 

@@ -66,6 +66,7 @@ func (a *analysis) sample(n *pg.RangeTableSample) {
 		return
 	}
 	u.sample = " " + a.text[start:end]
+	a.exact = true
 	a.edits = append(a.edits, edit{start: start, end: end})
 }
 

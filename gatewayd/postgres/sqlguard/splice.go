@@ -100,6 +100,7 @@ func (a *analysis) groupByKeyOf(n *pg.SelectStmt, r *pg.RangeVar) {
 	for _, item := range n.GroupClause {
 		at := groupItem(item)
 		ref := item
+		a.matters(item.GetAConst())
 		if p := item.GetAConst().GetIval(); p != nil && int(p.Ival) >= 1 && int(p.Ival) <= len(n.TargetList) {
 			ref = n.TargetList[p.Ival-1].GetResTarget().GetVal()
 		}

@@ -66,6 +66,7 @@ type PreparedEffects struct {
 	Effects     []policies.Effect
 	ScrubErrors bool
 	Masked      bool
+	Lookups     int  // values of masked columns that it looks up
 	Sensitive   bool // arguments may meet masked columns: they are digested in recordings
 }
 
@@ -111,7 +112,7 @@ func (s Scope) Key() string {
 			quote(e.Object)
 			quote(strings.Join(e.Columns, "\x00"))
 		}
-		b.WriteString(strconv.FormatBool(p.ScrubErrors) + strconv.FormatBool(p.Masked) + strconv.FormatBool(p.Sensitive))
+		b.WriteString(strconv.FormatBool(p.ScrubErrors) + strconv.FormatBool(p.Masked) + strconv.FormatBool(p.Sensitive) + strconv.Itoa(p.Lookups))
 	}
 	return b.String()
 }
@@ -138,10 +139,15 @@ type Statement struct {
 	ScrubErrors bool
 	// Masked says that a masked relation was spliced.
 	Masked bool
+	// Lookups is how many values it looks up in masked columns.
+	Lookups int
 
 	input     string
 	edits     []edit
-	sensitive bool // a literal or parameter may meet a masked column
+	sensitive bool            // a literal or parameter may meet a masked column
+	secret    []token         // ranges of input whose literals are digested
+	sought    map[string]bool // values of literals that the guard wrote into sub-selects
+	free      map[int]bool    // where constants start that nothing here depends on; nil for none
 }
 
 // ShowsPlan says that the answer is a plan which may repeat literals and

@@ -1,19 +1,25 @@
 package sqlguard
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // secretSystemColumns are columns of system catalogs that show other sessions'
 // statements, passwords, or settings that somebody made up. They are masked on
 // every connection. PullQuery describes these catalogs.
-var secretSystemColumns = map[string]struct{ column, mask string }{
-	"pg_stat_activity":   {"query", "'****'::pg_catalog.text"},
-	"pg_subscription":    {"subconninfo", "'****'::pg_catalog.text"},
-	"pg_db_role_setting": {"setconfig", "null::pg_catalog._text"},
-	"pg_roles":           {"rolconfig", "null::pg_catalog._text"},
-	"pg_user":            {"useconfig", "null::pg_catalog._text"},
-	"pg_user_mappings":   {"umoptions", "null::pg_catalog._text"},
-	"pg_stat_gssapi":     {"principal", "'****'::pg_catalog.text"},
-	"pg_stat_ssl":        {"client_dn", "'****'::pg_catalog.text"},
+var secretSystemColumns = map[string]map[string]string{
+	"pg_stat_activity": {
+		"query":            "'****'::pg_catalog.text",
+		"application_name": "case when {pid} operator(pg_catalog.=) pg_catalog.pg_backend_pid() then {application_name} else '****' end", // others choose what it says
+	},
+	"pg_subscription":    {"subconninfo": "'****'::pg_catalog.text"},
+	"pg_db_role_setting": {"setconfig": "null::pg_catalog._text"},
+	"pg_roles":           {"rolconfig": "null::pg_catalog._text"},
+	"pg_user":            {"useconfig": "null::pg_catalog._text"},
+	"pg_user_mappings":   {"umoptions": "null::pg_catalog._text"},
+	"pg_stat_gssapi":     {"principal": "'****'::pg_catalog.text"},
+	"pg_stat_ssl":        {"client_dn": "'****'::pg_catalog.text"},
 }
 
 // secretSettings are settings whose values name files, commands or passwords.
@@ -21,14 +27,23 @@ const secretSettings = `(select * from pg_catalog.pg_settings as sallyport_sourc
 
 // maskSystem masks what the system catalogs would show of others.
 func maskSystem(cat *Catalog, masked map[string]*maskedRelation) {
-	for name, secret := range secretSystemColumns {
+	for name, secrets := range secretSystemColumns {
 		rel := cat.Relation("pg_catalog", name)
-		if rel == nil || rel.Column(secret.column) == nil {
+		if rel == nil {
 			continue
 		}
-		masked[key("pg_catalog", name)] = &maskedRelation{
-			rel: rel, system: true,
-			masks: map[string]string{secret.column: secret.mask}, with: map[string]string{secret.column: "redact"},
+		m := &maskedRelation{rel: rel, system: true, masks: make(map[string]string), with: make(map[string]string)}
+		var places []string
+		for i, col := range rel.Columns {
+			places = append(places, "{"+col.Name+"}", fmt.Sprintf("c%d", i+1))
+		}
+		for column, mask := range secrets {
+			if rel.Column(column) != nil {
+				m.masks[column], m.with[column] = strings.NewReplacer(places...).Replace(mask), "redact"
+			}
+		}
+		if len(m.masks) == len(secrets) {
+			masked[key("pg_catalog", name)] = m
 		}
 	}
 	masked[key("pg_catalog", "pg_settings")] = &maskedRelation{

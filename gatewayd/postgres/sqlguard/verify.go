@@ -2,10 +2,9 @@ package sqlguard
 
 import (
 	"fmt"
+	"reflect"
 
 	pg "github.com/pganalyze/pg_query_go/v6"
-	"github.com/pganalyze/pg_query_go/v6/parser"
-	"google.golang.org/protobuf/proto"
 )
 
 // verify parses the rewritten text and compares it with what was intended: as
@@ -16,13 +15,9 @@ func (a *analysis) verify(tree *pg.ParseResult, rewritten string, edits []edit) 
 	if reason := prescan(rewritten); reason != "" {
 		return fmt.Errorf("the masks make the text too deep: %s", reason)
 	}
-	encoded, err := parser.ParseToProtobuf(rewritten)
+	again, err := outlines(rewritten)
 	if err != nil {
 		return fmt.Errorf("the result does not parse (%s)", parseErrorText(err))
-	}
-	again, err := wireStatements(encoded)
-	if err != nil {
-		return err
 	}
 	if len(again) != len(tree.Stmts) {
 		return fmt.Errorf("the result has %d statements instead of %d", len(again), len(tree.Stmts))
@@ -32,19 +27,18 @@ func (a *analysis) verify(tree *pg.ParseResult, rewritten string, edits []edit) 
 	for i, is := range again {
 		was := inner(tree.Stmts[i].Stmt)
 		show, ok := was.(*pg.VariableShowStmt)
-		if all := ok && show.Name == "all"; !all && (is.holds == nil || is.holds.name != kindOf(was)) {
+		if all := ok && show.Name == "all"; !all && (is.kind == nil || is.kind != reflect.TypeOf(was)) {
 			return fmt.Errorf("statement %d changed its kind", i+1)
 		}
-		err := is.relations(func(r *pg.RangeVar) error {
+		for _, r := range is.relations {
 			inside, at := a.origin(int(r.Location), generated, edits)
 			if inside {
 				splices++
-				return nil
+				continue
 			}
-			return a.verifyRelation(r, at)
-		})
-		if err != nil {
-			return err
+			if err := a.verifyRelation(r, at); err != nil {
+				return err
+			}
 		}
 	}
 	want := 0
@@ -55,14 +49,6 @@ func (a *analysis) verify(tree *pg.ParseResult, rewritten string, edits []edit) 
 		return fmt.Errorf("%d reads of masked relations were written and %d arrived", want, splices)
 	}
 	return nil
-}
-
-// kindOf is the name of a parse tree message's type, "" for none.
-func kindOf(m any) string {
-	if message, ok := m.(proto.Message); ok {
-		return string(message.ProtoReflect().Descriptor().Name())
-	}
-	return ""
 }
 
 // origin says whether a place of the result is inside a generated sub-select, else where it was in the input.

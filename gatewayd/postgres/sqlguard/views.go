@@ -76,7 +76,7 @@ func (s *viewSettler) blockReason(r *Relation) string {
 // mask masks a view that reads masked relations.
 func (s *viewSettler) mask(r *Relation) {
 	k := key(r.Schema, r.Name)
-	tree, err := pg.Parse(r.Definition)
+	tree, err := parse(r.Definition)
 	var n *pg.SelectStmt
 	if err == nil && len(tree.Stmts) == 1 {
 		n = tree.Stmts[0].Stmt.GetSelectStmt()
@@ -110,7 +110,7 @@ func (s *viewSettler) mask(r *Relation) {
 // fitting is the mask that a column of a view can carry, for one that masks what it was made from.
 func (s *viewSettler) fitting(col Column, mask string) string {
 	for _, with := range []string{mask, "redact"} {
-		if _, err := maskExpression(s.g.catalog, col, with, "c"); err == nil {
+		if _, err := s.g.masker.expression(col, with, "c"); err == nil {
 			return with
 		}
 	}
@@ -127,7 +127,7 @@ func (s *viewSettler) expand(r *Relation) {
 	}
 	m := s.relation(r, s.with[r])
 	m.source = "(" + st.Rewritten + ")"
-	if tree, err := pg.Parse(st.Rewritten); err == nil {
+	if tree, err := parse(st.Rewritten); err == nil {
 		descend(inner(tree.Stmts[0].Stmt), func(n any) bool {
 			if _, ok := n.(*pg.RangeVar); ok {
 				m.inside++
@@ -140,12 +140,12 @@ func (s *viewSettler) expand(r *Relation) {
 
 // relation makes the masks of a relation; a column without a form for its mask blocks it.
 func (s *viewSettler) relation(r *Relation, with map[string]string) *maskedRelation {
-	m := &maskedRelation{rel: r, masks: make(map[string]string), with: with}
+	m := &maskedRelation{rel: r, masks: make(map[string]string), with: with, lookup: make(map[string]bool)}
 	for i, col := range r.Columns {
 		if with[col.Name] == "" {
 			continue
 		}
-		expr, err := maskExpression(s.g.catalog, col, with[col.Name], fmt.Sprintf("c%d", i+1))
+		expr, err := s.g.masker.expression(col, with[col.Name], fmt.Sprintf("c%d", i+1))
 		if err != nil {
 			s.g.blocked[key(r.Schema, r.Name)] = fmt.Sprintf("column %s of %s cannot be masked: %v", col.Name, r.qualified(), err)
 			continue

@@ -134,7 +134,7 @@ func (w *world) reset(t testing.TB) {
 	if w.conn.TxStatus() != 'I' {
 		_, _, _ = w.exec("rollback")
 	}
-	for _, text := range []string{"discard all", "set search_path = app, public"} {
+	for _, text := range []string{"discard all", "set search_path = app, public", "set sallyport.scope = 'test'"} {
 		if _, _, err := w.exec(text); err != nil {
 			t.Fatal(err)
 		}
