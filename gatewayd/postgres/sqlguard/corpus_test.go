@@ -16,7 +16,11 @@ func (w *world) direct(text string) string {
 	var err error
 	if fields := strings.Fields(text); len(fields) > 0 && strings.EqualFold(fields[0], "copy") {
 		var out bytes.Buffer
-		_, err = w.conn.CopyTo(context.Background(), &out, text)
+		if strings.Contains(strings.ToLower(text), " from stdin") {
+			_, err = w.conn.CopyFrom(context.Background(), strings.NewReader(""), text)
+		} else {
+			_, err = w.conn.CopyTo(context.Background(), &out, text)
+		}
 		seen.Write(out.Bytes())
 	} else {
 		var rows, names []byte

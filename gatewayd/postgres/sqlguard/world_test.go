@@ -152,7 +152,9 @@ func (w *world) send(text string) (seen string, refusal string, err error) {
 	}
 	w.notices = nil
 	var rows, names []byte
-	if st.Parts[0].Kind == KindCopyOut {
+	if st.Parts[0].Kind == KindCopyIn {
+		_, err = w.conn.CopyFrom(context.Background(), strings.NewReader(""), st.Rewritten)
+	} else if st.Parts[0].Kind == KindCopyOut {
 		var out bytes.Buffer
 		_, err = w.conn.CopyTo(context.Background(), &out, st.Rewritten)
 		rows = out.Bytes()
