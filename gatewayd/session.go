@@ -384,13 +384,11 @@ func effectsKey(c policies.Command) string {
 			add(s)
 		}
 	}
-	if c.Protocol == "ssh" {
-		add(c.Statement) // a rule may be about the very text
-	}
 	for _, e := range c.Effects {
 		add(e.Verb)
 		add(e.Object)
 		list(e.Columns)
+		add(e.Text)
 		list(e.Argv)
 	}
 	return string(b)

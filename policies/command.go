@@ -34,6 +34,7 @@ type Effect struct {
 	Verb    string   `json:"verb"`              // select, insert, update, delete, truncate, lock, create, alter, drop …; exec, sftp_read …
 	Object  string   `json:"object,omitempty"`  // "schema.table"; a path, below which all is meant when it ends in "/**"; host:port; "" when the verb has none
 	Columns []string `json:"columns,omitempty"` // columns written, or read where known; none means any
+	Text    string   `json:"text,omitempty"`    // of an exec: all of the command line, byte for byte
 	Argv    []string `json:"argv,omitempty"`    // program and arguments of an exec that is a plain command line; none means it is not
 }
 

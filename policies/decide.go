@@ -292,6 +292,9 @@ func (e Effect) term() *ast.Term {
 		}
 		members = append(members, member(columnsKey, ast.ArrayTerm(columns...)))
 	}
+	if e.Text != "" {
+		members = append(members, member(textKey, ast.StringTerm(e.Text)))
+	}
 	if len(e.Argv) > 0 {
 		argv := make([]*ast.Term, len(e.Argv))
 		for i, word := range e.Argv {
@@ -319,6 +322,7 @@ var (
 	objectKey     = ast.StringTerm("object")
 	columnsKey    = ast.StringTerm("columns")
 	argvKey       = ast.StringTerm("argv")
+	textKey       = ast.StringTerm("text")
 	verdictKey    = ast.StringTerm("verdict")
 )
 

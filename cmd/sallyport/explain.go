@@ -197,6 +197,9 @@ func (e *explanation) print(out io.Writer) {
 	fmt.Fprintf(out, "review     %s, approved by %s\n", e.Review, approvers)
 	for _, effect := range e.Effects {
 		columns := ""
+		if effect.Text != "" && len(effect.Argv) == 0 {
+			columns = "(no plain command line)"
+		}
 		if len(effect.Argv) > 0 {
 			columns = fmt.Sprintf("%q", effect.Argv)
 		}

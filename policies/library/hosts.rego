@@ -21,7 +21,7 @@ covers(rule, effect) if {
 	shape(rule.exec, effect.argv)
 } else if {
 	effect.verb == "exec"
-	rule.text == input.command.statement
+	rule.text == effect.text
 } else if {
 	effect.verb == concat("_", ["sftp", rule.sftp])
 	path_fits(rule.path, effect.object)

@@ -18,6 +18,7 @@ review := {"name": "web/r", "spec": {
 		{"forward": "db.internal:5432"},
 		{"sftp": "remove", "path": "/tmp/x/**"},
 		{"sftp": "read", "path": "/etc/**"},
+		{"sftp": "write", "path": "/srv/all/*"},
 	],
 	"hold": [
 		{"exec": ["reboot"]},
@@ -26,10 +27,10 @@ review := {"name": "web/r", "spec": {
 	],
 }}
 
-request(statement, effects) := {
+request(effects) := {
 	"now": "2026-11-24T12:00:00Z", "principal": "agent:etl",
 	"connection": {"name": "web", "spec": {"protocol": "ssh"}}, "review": review,
-	"command": {"protocol": "ssh", "statement": statement, "effects": effects},
+	"command": {"protocol": "ssh", "statement": "…", "effects": effects},
 }
 
 run(argv) := [{"verb": "exec", "argv": argv}]
@@ -63,6 +64,8 @@ cases := {
 	"star in a path": {"effects": file("write", "/srv/in/a.csv"), "is": ["allow", "allow[5]"]},
 	"star does not go down": {"effects": file("write", "/srv/in/x/a.csv"), "is": ["deny", "default"]},
 	"tree for a star": {"effects": file("write", "/srv/in/**"), "is": ["deny", "default"]},
+	"tree for any name": {"effects": file("write", "/srv/all/**"), "is": ["deny", "default"]},
+	"beginning of what is held": {"effects": file("read", "/etc/shad"), "is": ["allow", "allow[9]"]},
 	"exact path": {"effects": file("remove", "/srv/in/old"), "is": ["allow", "allow[6]"]},
 	"other operation": {"effects": file("write", "/var/log/a"), "is": ["deny", "default"]},
 	"sftp": {"effects": [{"verb": "sftp"}], "is": ["allow", "allow[4]"]},
@@ -80,25 +83,24 @@ cases := {
 test_cases if {
 	every name, c in cases {
 		print(name)
-		d := decision with input as request("…", c.effects)
+		d := decision with input as request(c.effects)
 		[d.verdict, d.rule] == c.is
 	}
 }
 
 test_text if {
-	exec := [{"verb": "exec"}]
-	d := decision with input as request("cd /srv && ./deploy.sh", exec)
+	d := decision with input as request([{"verb": "exec", "text": "cd /srv && ./deploy.sh"}])
 	[d.verdict, d.rule] == ["allow", "allow[3]"]
-	e := decision with input as request("cd /srv && ./deploy.sh ", exec)
-	e.verdict == "deny"
-	f := decision with input as request("cd /srv && ./deploy.sh", [{"verb": "shell"}])
-	f.verdict == "deny"
+	every effect in [{"verb": "exec", "text": "cd /srv && ./deploy.sh "}, {"verb": "shell", "text": "cd /srv && ./deploy.sh"}] {
+		e := decision with input as request([effect])
+		e.verdict == "deny"
+	}
 }
 
 # Rules of the two protocols do not cover each other's effects.
 test_apart if {
 	every effect in [{"verb": "select", "object": "app.orders"}, {"verb": "sftp_", "object": "/var/log/x"}] {
-		d := decision with input as request("…", [effect])
+		d := decision with input as request([effect])
 		d.verdict == "deny"
 	}
 }

@@ -30,10 +30,10 @@ const maxText = 64 << 10
 // Exec is the command of an exec request. It never has a refusal for what a text
 // rule may allow.
 func Exec(text string) policies.Command {
-	c := policies.Command{Protocol: Protocol, Statement: text, Effects: []policies.Effect{{Verb: "exec"}}}
+	c := policies.Command{Protocol: Protocol, Statement: text, Effects: []policies.Effect{{Verb: "exec", Text: text}}}
 	switch {
 	case len(text) > maxText:
-		c.Statement = text[:256]
+		c.Statement, c.Effects[0].Text = text[:256], ""
 		c.Refusal = &policies.Refusal{Rule: "command_too_long", Reason: fmt.Sprintf("the command has %d bytes, and at most %d are looked at: put it into a file on the host", len(text), maxText)}
 		return c
 	case strings.ContainsRune(text, 0) || !utf8.ValidString(text):
