@@ -295,13 +295,6 @@ func (s *siege) refused(head string, rules ...string) {
 	}
 }
 
-// merged makes main that commit, whatever CI said.
-func (s *siege) merged(commit string) {
-	s.Helper()
-	s.git("checkout", "--quiet", "main")
-	s.git("reset", "--quiet", "--hard", commit)
-}
-
 // granted syncs, opens the release as a gateway that was restarted just now does, and demands that
 // exactly these reviews are in force.
 func (s *siege) granted(want string) syncer.Result {

@@ -281,7 +281,19 @@ func (s *session) forward(c ssh.NewChannel) {
 	leave := s.enter(&remote{kill: func() { there.Close(); here.Close() }})
 	defer leave()
 	up, down := pipe(there, here, nil), pipe(here, there, func(b []byte) error { return command.AddRows(0, int64(len(b))) })
-	sent, received := <-up, <-down
+	var sent, received int64
+	for range 2 { // the end of one direction is told on, and the other goes on
+		select {
+		case sent = <-up:
+			up = nil
+			if half, can := there.(interface{ CloseWrite() error }); can {
+				half.CloseWrite()
+			}
+		case received = <-down:
+			down = nil
+			here.CloseWrite()
+		}
+	}
 	there.Close()
 	here.Close()
 	command.End(record.Result{Outcome: "ok", Tag: fmt.Sprintf("%d bytes sent, %d received, not looked at", sent, received), Bytes: received})

@@ -77,7 +77,6 @@ type setting struct {
 	rules      string // allow and hold of the review, YAML of spec
 	connection string // more of the connection's spec
 	hostKey    string // instead of the host's own
-	roots      string // more of the root's spec
 	options    Options
 	host       peers.SSHOptions
 }

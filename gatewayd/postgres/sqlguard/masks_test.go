@@ -158,15 +158,6 @@ func (w *world) mustExec(t *testing.T, statements ...string) {
 	}
 }
 
-func (w *world) scalar(t *testing.T, sql string) string {
-	t.Helper()
-	rows, _, err := w.exec(sql)
-	if err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
-	return string(rows)
-}
-
 // TestFormsShow says what the forms make of typical values.
 func TestFormsShow(t *testing.T) {
 	t.Parallel()
