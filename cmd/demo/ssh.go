@@ -34,6 +34,10 @@ func (d *demo) startHost() error {
 		return err
 	}
 	d.host, err = peers.SSHD(d.ctx, peers.SSHOptions{AuthorizedKeys: []string{string(ssh.MarshalAuthorizedKey(key))}, Progress: d.stage})
+	if missing := (*peers.Missing)(nil); errors.As(err, &missing) {
+		d.stage("the scene with an ssh host is left out: " + err.Error())
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -51,8 +55,19 @@ func (d *demo) startHost() error {
 	return nil
 }
 
+// sshListener is the gateway's configuration of it.
+func (d *demo) sshListener() string {
+	if d.host == nil {
+		return ""
+	}
+	return fmt.Sprintf("ssh: {listen: %q}\n", d.listenSSH)
+}
+
 // describeHost adds the host to the access repo: where the gateway listens, and the connection.
 func (d *demo) describeHost() error {
+	if d.host == nil {
+		return nil
+	}
 	d.note("bob adds an ssh host: where clients find the gateway, the host with its pinned key, and what output never shows.")
 	if err := d.edit(d.bob, "sallyport.yaml", "postgres: \""+d.listen+"\"", "postgres: \""+d.listen+"\", ssh: \""+d.listenSSH+"\""); err != nil {
 		return err
@@ -93,6 +108,10 @@ func (d *demo) onHost(client ...string) []string {
 }
 
 func (d *demo) sshHost() error {
+	if d.host == nil {
+		d.note("Left out: there is no OpenSSH server here.")
+		return nil
+	}
 	log := filepath.Join(d.host.Dir, "web.log")
 	repo := strings.TrimSpace(d.quiet(d.bob, "", "sh", "-c", `sed -n 's/.*repo: "*\([0-9a-f-]\{36\}\).*/\1/p' sallyport.yaml | head -n 1`).stdout)
 	now := time.Now().UTC()

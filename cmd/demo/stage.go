@@ -242,10 +242,9 @@ state: state
 recordings: {dir: recordings}
 audit: {repository: %s, every: 1s}
 postgres: {listen: "%s"}
-ssh: {listen: "%s"}
-admin: {listen: "127.0.0.1:0"}
+%sadmin: {listen: "127.0.0.1:0"}
 credentials: ["file:%s", "file:%s"]
-`, d.trustRoot, d.remote, d.listen, d.listenSSH, d.path("keys", "shop.password"), d.path("keys", "web-1"))
+`, d.trustRoot, d.remote, d.listen, d.sshListener(), d.path("keys", "shop.password"), d.path("keys", "web-1"))
 	if err := os.WriteFile(d.path("gatewayd.yaml"), []byte(config), 0o600); err != nil {
 		return err
 	}

@@ -84,6 +84,9 @@ func SSHD(ctx context.Context, opt SSHOptions) (*SSHServer, error) {
 		}
 		name = current.Username
 	}
+	if shell := shellOf(name); strings.HasSuffix(shell, "/nologin") || strings.HasSuffix(shell, "/false") {
+		return nil, &Missing{Peer: "an account for sshd", Reason: "the user " + name + " has no shell to log in with", Install: "useradd --system --shell /bin/sh postgres"}
+	}
 	dir, err := as.workDir("sallyport-sshd-")
 	if err != nil {
 		return nil, err
@@ -93,6 +96,20 @@ func SSHD(ctx context.Context, opt SSHOptions) (*SSHServer, error) {
 		return nil, errors.Join(fmt.Errorf("sshd: %w", err), os.RemoveAll(dir))
 	}
 	return s, nil
+}
+
+// shellOf is a local user's login shell; "" when /etc/passwd does not tell.
+func shellOf(name string) string {
+	text, err := os.ReadFile("/etc/passwd")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(text)) {
+		if fields := strings.Split(strings.TrimSpace(line), ":"); len(fields) == 7 && fields[0] == name {
+			return fields[6]
+		}
+	}
+	return ""
 }
 
 func (s *SSHServer) start(ctx context.Context, as account, tool *Tool, opt SSHOptions) error {
