@@ -465,6 +465,11 @@ func (c *checker) connection(s *ConnectionSpec) {
 		c.oneOf("spec.risk", "risk", s.Risk, Risks)
 	}
 	c.masks(s.Mask)
+	for i, m := range s.Mask {
+		if ofOutput := m.Pattern != "" || m.Detect != ""; ofOutput != (s.Protocol == "ssh") && (ofOutput || m.Column != "") {
+			c.at(fmt.Sprintf("spec.mask[%d]", i), "this mask does not fit protocol "+s.Protocol+", so it would hide nothing", "mask columns on postgres, and patterns or detectors on ssh")
+		}
+	}
 }
 
 // postgres checks what a connection to PostgreSQL has.
