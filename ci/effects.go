@@ -281,6 +281,9 @@ func rootFacts(r *reviews.Root) []string {
 	for _, d := range s.Delegations {
 		facts = append(facts, fmt.Sprintf("principals %s are approved by %d of group %s alone", d.Principals, max(d.Threshold, 1), d.Group))
 	}
+	for _, a := range s.Authorities {
+		facts = append(facts, fmt.Sprintf("ssh certificates signed with key %s are believed for %s", reviews.Key{Key: a.Key}.Fingerprint(), strings.Join(a.Principals, ", ")))
+	}
 	for _, k := range s.Attesters {
 		facts = append(facts, "approvals in the forge are attested with key "+k.Fingerprint())
 	}
