@@ -91,6 +91,24 @@ func readPacket(from io.Reader, buf []byte) (packet, []byte, error) {
 	return p, buf, nil
 }
 
+// eachPacket reads packets with an id until one fails or serve does. A packet is valid until serve returns.
+func eachPacket(from io.Reader, serve func(packet) error) error {
+	var buf []byte
+	for {
+		p, used, err := readPacket(from, buf)
+		if err != nil {
+			return err
+		}
+		buf = used
+		if len(p) < 9 {
+			return errPacket
+		}
+		if err := serve(p); err != nil {
+			return err
+		}
+	}
+}
+
 // fields reads the payload of a packet. After the first value that is not there all are zero and bad is set.
 type fields struct {
 	b   []byte

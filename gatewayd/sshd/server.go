@@ -106,11 +106,13 @@ func (v *server) accept(ctx context.Context, conn net.Conn) {
 	defer stop()
 	conn.SetDeadline(time.Now().Add(v.options.LoginTimeout))
 	l := &login{server: v}
-	client, channels, requests, err := ssh.NewServerConn(conn, l.config())
-	if err != nil {
+	defer func() { // one that a panic kept from its end; the second call does nothing
 		if l.core != nil {
 			l.core.End(errors.New("the login was not finished"))
 		}
+	}()
+	client, channels, requests, err := ssh.NewServerConn(conn, l.config())
+	if err != nil {
 		v.options.Log.Debug("login ended", "remote", conn.RemoteAddr().String(), "error", err)
 		return
 	}

@@ -109,13 +109,16 @@ func (s *session) cut() {
 	if c := (*gatewayd.Cut)(nil); errors.As(context.Cause(s.core.Context()), &c) {
 		reason = c.Error()
 	}
-	s.killAll("session cut: " + reason)
+	// Both end soon, whatever becomes of the rest: a host that hangs must not keep a client in.
 	time.AfterFunc(settle/4, func() { s.client.Close() })
-	s.dialling.Lock()
-	defer s.dialling.Unlock()
-	if s.target != nil {
-		time.AfterFunc(settle/2, func() { s.target.Close() })
-	}
+	time.AfterFunc(settle/2, func() {
+		s.dialling.Lock()
+		defer s.dialling.Unlock()
+		if s.target != nil {
+			s.target.Close()
+		}
+	})
+	s.killAll("session cut: " + reason)
 }
 
 // killAll ends everything on the host. why goes to the client when it is not "".
@@ -126,10 +129,10 @@ func (s *session) killAll(why string) {
 		list = append(list, r)
 	}
 	s.mu.Unlock()
-	for _, r := range list {
-		r.kill()
+	for _, r := range list { // neither a host nor a client that does not read holds up the others
+		go r.kill()
 		if why != "" && r.notes != nil {
-			go r.notes(why) // a client that does not read must not hold up the others
+			go r.notes(why)
 		}
 	}
 }

@@ -97,7 +97,7 @@ func (ch *channel) sftp() {
 	}
 	answers := make(chan error, 1)
 	go func() { answers <- f.answers(there) }()
-	err = f.requests(ch.client)
+	err = eachPacket(ch.client, f.request)
 	there.CloseWrite()
 	there.Close()
 	<-answers
@@ -151,34 +151,13 @@ func (f *files) toClient(p packet) error {
 	return err
 }
 
-// requests serves what the client asks, one after the other.
-func (f *files) requests(client io.Reader) error {
-	var buf []byte
-	for {
-		p, b, err := readPacket(client, buf)
-		if err != nil {
-			return err
-		}
-		buf = b
-		if len(p) < 9 {
-			return errPacket
-		}
-		if err := f.request(p); err != nil {
-			return err
-		}
-	}
-}
-
-// errAnswered says that the client has its answer already.
-var errAnswered = errors.New("answered")
-
 // request serves one request. An error ends the channel.
 func (f *files) request(p packet) error {
 	id, in := p.id(), p.payload()
 	err := f.serve(p, id, in)
 	denied := (*gatewayd.Denied)(nil)
 	switch {
-	case err == nil || errors.Is(err, errAnswered):
+	case err == nil:
 		return nil
 	case in.bad:
 		return f.toClient(statusPacket(id, fxBadMessage, "sallyport: the request cannot be read"))
@@ -280,16 +259,7 @@ func (f *files) answers(host io.Reader) error {
 		}
 		f.pending = map[uint32]*pending{}
 	}()
-	var buf []byte
-	for {
-		p, b, err := readPacket(host, buf)
-		if err != nil {
-			return err
-		}
-		buf = b
-		if len(p) < 9 {
-			return errPacket
-		}
+	return eachPacket(host, func(p packet) error {
 		f.mu.Lock()
 		w := f.pending[p.id()]
 		delete(f.pending, p.id())
@@ -299,15 +269,13 @@ func (f *files) answers(host io.Reader) error {
 			return fmt.Errorf("%w: the host answers what nobody asked", errPacket)
 		case w.mine != nil:
 			w.mine <- append(packet(nil), p...)
-			continue
+			return nil
 		case w.answer != nil:
 			w.answer(p)
 		}
 		p.setID(w.client)
-		if err := f.toClient(p); err != nil {
-			return err
-		}
-	}
+		return f.toClient(p)
+	})
 }
 
 // resolve asks the host where a path leads. whole follows the last part too.
