@@ -500,6 +500,10 @@ func (d *diagnosis) connection(ctx context.Context, tree *reviews.Tree, name str
 			d.reach(ctx, gateway, address)
 		}
 	}
+	if c.Spec.Protocol != "postgres" {
+		d.ok("target", "not checked: doctor knows databases only, and %s speaks %s", name, c.Spec.Protocol)
+		return
+	}
 	switch err := unapproved(c); {
 	case err != nil:
 		d.add(levelWarn, "catalog", "that of "+name+" is not approved, so that examples cannot run", "sallyport check --require-approved says what it lacks")
