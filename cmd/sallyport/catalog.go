@@ -78,6 +78,9 @@ func pullCatalog(ctx context.Context, g *globals, name string, out io.Writer) er
 	if connection == nil {
 		return hint(fmt.Errorf("no connection %s is approved and merged (%s)", name, snapshot.ref), "%s", knownConnections(tree))
 	}
+	if p := connection.Spec.Protocol; p != "postgres" {
+		return usage("connection %s speaks %s, which has no catalog", name, p)
+	}
 	secret, err := credential.Resolve(ctx, connection.Spec.Credential)
 	if err != nil {
 		return err
