@@ -183,7 +183,7 @@ func TestGiteaPlay(t *testing.T) {
 			granted = "etl#1 merge#1 rebase#1 signed-by-carol#1 squash#1"
 			settle(func(Result) bool { return h.granted() == granted })
 		}
-		for range 3 {
+		for range 2 {
 			h.now = h.now.Add(time.Minute)
 			h.expect(granted, "")
 			time.Sleep(time.Second)
