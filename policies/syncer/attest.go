@@ -21,21 +21,31 @@ import (
 	"github.com/sallyport-dev/sallyport/reviews/gitrepo"
 )
 
-// attestSoon and attestEvery are how soon sync asks the forge again about pull
+// attestSoon and attestLate are how soon sync asks the forge again about pull
 // requests that it could not attest: first at once, because a forge tells some
 // things only a little after the merge, then ever more seldom.
 const (
-	attestSoon  = 500 * time.Millisecond
-	attestEvery = 5 * time.Second
+	attestSoon = 500 * time.Millisecond
+	attestLate = 5 * time.Minute
 )
 
-// askAgain is when the forge is to be asked again.
+// askAgain is when the forge is to be asked again: after a quarter of the time for
+// which it was asked in vain, and not before it wants to be.
 func (s *Syncer) askAgain() time.Time {
-	wait := max(attestEvery, s.every)
-	if s.asks < 16 { // beyond, it would overflow
-		wait = min(attestSoon<<s.asks, wait)
+	wait := min(max(s.asked.Sub(s.asking)/4, attestSoon), max(attestLate, s.every))
+	if next := s.asked.Add(wait); next.After(s.limited) {
+		return next
 	}
-	return s.asked.Add(wait)
+	return s.limited
+}
+
+// askSooner is for when somebody may just have approved what waits. It may be called
+// often, for every push that a forge tells of.
+func (s *Syncer) askSooner() {
+	const ago = 16 * time.Second // every four seconds, to begin with
+	if recent := s.opt.Now().Add(-ago); s.asking.Before(recent) {
+		s.asking = recent
+	}
 }
 
 // Attester lets sync take approvals in pull requests for approvals. The forge

@@ -42,6 +42,8 @@ type giteaServer struct {
 	asked     int    // how often for approvals
 	reviewed  string // the commit that was approved, "" for head
 	signed    []forgePush
+	requests  int
+	limit     time.Duration // for which it refuses every request
 }
 
 // forgePush is one to the branch of the pull request, of one commit, after alice's.
@@ -67,6 +69,12 @@ func (g *giteaServer) first() string {
 func (g *giteaServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.requests++
+	if g.limit > 0 {
+		w.Header().Set("Retry-After", fmt.Sprint(int(g.limit.Seconds())))
+		http.Error(w, "{}", http.StatusTooManyRequests)
+		return
+	}
 	user := func(id int64) map[string]any { return map[string]any{"id": id, "login": fmt.Sprint("u", id)} }
 	at := start.Format(time.RFC3339)
 	var answer any
@@ -245,7 +253,7 @@ func (a *access) forgeRoot(version int, carol string) string {
 // later is a round after sync has waited to ask the forge again.
 func (h *harness) later(granted string) Result {
 	h.t.Helper()
-	h.now = h.now.Add(2 * attestEvery)
+	h.now = h.now.Add(attestLate)
 	return h.expect(granted, "")
 }
 
@@ -301,6 +309,46 @@ func TestPushersOfAForkAreNotKnown(t *testing.T) {
 	h.a.sign(reviewPath("report"), "user:bob")
 	h.a.commit("signed instead")
 	h.later("etl#1 report#1")
+}
+
+// What waits for long is asked about ever more seldom, soon again after a commit or a
+// webhook, and not at all before the forge wants to be asked.
+func TestForgeIsAskedLess(t *testing.T) {
+	h, g, _ := onForge(t)
+	asksIn := func(d time.Duration) int {
+		t.Helper()
+		before := g.asked
+		for end := h.now.Add(d); h.now.Before(end); h.now = h.now.Add(max(time.Second, d/200)) {
+			h.once()
+		}
+		return g.asked - before
+	}
+	first, second, later := asksIn(30*time.Second), asksIn(30*time.Second), asksIn(20*time.Minute)
+	if first < 5 || first > 15 || second < 1 || second > 6 || later < 4 || later > 25 {
+		t.Errorf("asked %d times in half a minute, %d in the next one, %d in 20 minutes", first, second, later)
+	}
+	if late := asksIn(30 * time.Minute); late < 5 || late > 8 {
+		t.Errorf("asked %d times in half an hour, long after", late)
+	}
+	h.askSooner()
+	if woken := asksIn(10 * time.Second); woken < 1 || woken > 3 {
+		t.Errorf("asked %d times after a webhook", woken)
+	}
+	asksIn(time.Hour)
+	h.a.write("README.md", "hello")
+	h.a.commit("something else")
+	if again := asksIn(5 * time.Second); again < 2 {
+		t.Errorf("asked %d times after a commit", again)
+	}
+	g.set(func() { g.limit = time.Hour })
+	h.now = time.Now() // by which a forge's limits are counted
+	h.a.commit("another")
+	r := h.once()
+	requests := g.requests
+	h.a.commit("yet another")
+	if asksIn(time.Minute); g.requests != requests || !strings.Contains(r.Awaiting, "rate limit") {
+		t.Errorf("%d requests after %q", g.requests-requests, r.Awaiting)
+	}
 }
 
 // An approval by an account that the trust root does not know is not the last
