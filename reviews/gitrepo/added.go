@@ -1,6 +1,6 @@
 package gitrepo
 
-import "fmt"
+import "errors"
 
 // Added is a commit that has one parent, and files that this one has not; nothing else of it changed.
 type Added struct {
@@ -32,9 +32,12 @@ func (s *store) lastAdded(head string) ([]Added, error) {
 			return nil, err
 		}
 		one := Added{Commit: c, Parent: parent, Tree: newTree(s, c)}
-		changes, err := Diff(newTree(s, parent), one.Tree)
+		changes, err := Diff(newTree(s, parent), one.Tree, nil)
+		if errors.Is(err, ErrTooMuch) {
+			return list, nil
+		}
 		if err != nil {
-			return nil, fmt.Errorf("what commit %s adds: %w", c.ID, err)
+			return nil, err
 		}
 		for _, change := range changes {
 			if change.Before != "" || change.After == "" {
