@@ -45,7 +45,13 @@ func (s *Syncer) newFold(head string) (*fold, error) {
 	if f.head, err = treeOf(s.mirror, head); err != nil || f.state.Commit == "" {
 		return f, err
 	}
-	f.tree, err = treeOf(s.mirror, f.state.Commit)
+	from := f.state.Commit
+	if f.state.Skipped {
+		from = f.state.Compared
+	}
+	if from != "" {
+		f.tree, err = treeOf(s.mirror, from)
+	}
 	return f, err
 }
 
@@ -61,7 +67,11 @@ func treeOf(m *gitrepo.Mirror, commit string) (*gitrepo.Tree, error) {
 // documents that it touched.
 func (f *fold) step(ctx context.Context, c *gitrepo.Commit) error {
 	tree := f.mirror.Tree(c)
-	changes, err := gitrepo.Diff(f.tree, tree)
+	changes, err := diff(f.tree, tree)
+	if errors.Is(err, gitrepo.ErrTooMuch) {
+		f.skip(c, tree, err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -72,8 +82,13 @@ func (f *fold) step(ctx context.Context, c *gitrepo.Commit) error {
 	f.sight(c, tree, changes)
 	together := base && f.state.Good != ""
 	switch {
-	case base:
-		if err := f.judge(ctx, c, tree); err != nil {
+	case base || f.state.Skipped: // what was skipped is judged with this one
+		err := f.judge(ctx, c, tree)
+		if errors.Is(err, gitrepo.ErrTooMuch) {
+			f.skip(c, tree, err)
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 	case f.state.Broken == "" && f.state.Good != "":
@@ -83,12 +98,38 @@ func (f *fold) step(ctx context.Context, c *gitrepo.Commit) error {
 	for _, doc := range docs {
 		f.document(c, tree, doc, together && touched[doc])
 	}
-	if base || slices.ContainsFunc(docs, unnumbered) {
+	if base || f.state.Skipped || slices.ContainsFunc(docs, unnumbered) {
 		f.accept(tree, c.ID)
 	}
-	f.state.Commit, f.tree = c.ID, tree
+	f.state.Commit, f.tree, f.state.Skipped = c.ID, tree, false
 	return nil
 }
+
+// skip passes a commit by whose changes have no end, so that it and what comes after it
+// can still take grants out. The next one is held against the last that could be compared.
+func (f *fold) skip(c *gitrepo.Commit, tree *gitrepo.Tree, why error) {
+	if _, err := f.judgeRoot(c, tree); err != nil {
+		why = errors.Join(why, err)
+	}
+	if !f.state.Skipped {
+		f.state.Skipped, f.state.Compared = true, f.state.Commit
+	}
+	f.state.Commit = c.ID
+	f.state.Broken = why.Error() + ": nobody can say what it did: take that out again; nothing new is granted until then"
+}
+
+// diff is what two commits hold differently where documents can be.
+func diff(a, b *gitrepo.Tree) ([]gitrepo.Change, error) {
+	return gitrepo.Diff(a, b, func(folder string) bool {
+		return strings.Count(folder, "/") < maxFolders && (inBase(folder) || slices.Contains(docFolders, strings.SplitN(folder, "/", 2)[0]))
+	})
+}
+
+// docFolders hold documents besides those of the base, and none lies deeper than
+// reviews/<connection>/<name>.yaml.sigs.
+var docFolders = []string{"principals", "connections", "reviews"}
+
+const maxFolders = 3
 
 // sortOut finds the documents that changes touch, by their own bytes, then they
 // are true, or by their signatures alone, and whether trust, config or policies are among them.
@@ -188,7 +229,7 @@ func (f *fold) goodTree() (*gitrepo.Tree, error) {
 }
 
 func sameBase(a, b *gitrepo.Tree) (bool, error) {
-	changes, err := gitrepo.Diff(a, b)
+	changes, err := diff(a, b)
 	if err != nil {
 		return false, err
 	}
@@ -261,7 +302,7 @@ func (f *fold) replayed(good, tree *gitrepo.Tree) error {
 	if good == nil {
 		return nil
 	}
-	changes, err := gitrepo.Diff(good, tree)
+	changes, err := diff(good, tree)
 	if err != nil {
 		return err
 	}

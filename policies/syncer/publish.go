@@ -15,6 +15,7 @@ import (
 
 	"github.com/sallyport-dev/sallyport/policies/release"
 	"github.com/sallyport-dev/sallyport/reviews"
+	"github.com/sallyport-dev/sallyport/reviews/forge"
 )
 
 // publisher builds and writes one release; tests put a crash in its place.
@@ -68,7 +69,7 @@ func (s *Syncer) lying(ctx context.Context, unless string) ([]byte, error) {
 func (s *Syncer) release(ctx context.Context) (bool, error) {
 	now := s.opt.Now().UTC()
 	tree, err := s.assemble(ctx, now)
-	if err == nil && len(tree.Pending) > 0 {
+	if err == nil && len(tree.Pending) > 0 && !now.Before(s.askAgain()) {
 		tree, err = s.hearForge(ctx, tree, now)
 	}
 	if err == nil {
@@ -132,8 +133,11 @@ func (s *Syncer) keepForLog(signed []byte) {
 // hearForge attests what waits for that and loads anew. What cannot be attested
 // now stays pending.
 func (s *Syncer) hearForge(ctx context.Context, tree *reviews.Tree, now time.Time) (*reviews.Tree, error) {
-	s.asked, s.asks = s.opt.Now(), s.asks+1
+	s.asked = s.opt.Now()
 	attested, err := s.attest(ctx, tree)
+	if limit := (*forge.RateLimited)(nil); errors.As(err, &limit) {
+		s.limited = limit.Until
+	}
 	s.awaiting = ""
 	if err != nil {
 		s.awaiting = err.Error()

@@ -37,6 +37,9 @@ type state struct {
 	Repo string `json:"repo,omitempty"`
 	// Commit is the last commit taken in.
 	Commit string `json:"commit,omitempty"`
+	// Skipped says that nobody can say what the commits after Compared changed, up to Commit.
+	Skipped  bool   `json:"skipped,omitempty"`
+	Compared string `json:"compared,omitempty"` // "" for none
 	// Good is the last commit with usable trust, config and policies.
 	Good string `json:"good,omitempty"`
 	// GoodRoot is the sha256 of the trust root under which they were found good.

@@ -103,7 +103,8 @@ type Syncer struct {
 
 	every    time.Duration // how often Watch asks the remote, 0 without it
 	asked    time.Time     // when the forge was last asked about what is pending
-	asks     int           // how often, since the last commit was taken in
+	asking   time.Time     // since when in vain: when the last commit was taken in, or later
+	limited  time.Time     // until when the forge wants no question
 	awaiting string        // why that is still pending
 	built    *release.Cache
 	past     map[string]history // by connection
@@ -189,7 +190,7 @@ func open(opt Options) (*Syncer, error) {
 	}
 	s := &Syncer{
 		opt: opt, mirror: mirror, state: st, publish: publishRelease, cache: reviews.NewCache(), auto: map[string]string{}, built: release.NewCache(),
-		log: opt.Log.With("remote", mirror.Remote(), "branch", opt.Branch),
+		log: opt.Log.With("remote", mirror.Remote(), "branch", opt.Branch), asking: opt.Now(),
 	}
 	if st.Published != nil {
 		s.reached = st.Published.IssuedAt // nothing is signed unless the remote was reached
@@ -259,7 +260,8 @@ func (s *Syncer) round(ctx context.Context) (Result, error) {
 		if err != nil {
 			return Result{}, err
 		}
-		s.state, result.Commits, s.asks = next, commits, 0
+		s.state, result.Commits = next, commits
+		s.asked, s.asking = time.Time{}, s.opt.Now()
 		if err := s.chooseAudit(next.Good); err != nil {
 			return result, errors.Join(err, next.save(s.opt.StateDir))
 		}
@@ -383,7 +385,7 @@ func (s *Syncer) Watch(ctx context.Context, every time.Duration) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-s.opt.Wake:
-			s.asks = min(s.asks, 3) // somebody may just have approved what waits
+			s.askSooner()
 			timer.Reset(max(0, wakeGap-time.Since(ended)))
 			continue
 		case <-timer.C:
