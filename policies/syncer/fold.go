@@ -76,6 +76,9 @@ func (f *fold) step(ctx context.Context, c *gitrepo.Commit) error {
 		return err
 	}
 	touched, base := sortOut(changes)
+	for _, doc := range f.state.Missed {
+		touched[doc] = true
+	}
 	docs := slices.Sorted(maps.Keys(touched)) // folder by folder, for the store remembers some folders only
 	parsed := f.parseAhead(tree, docs)
 	defer parsed()
@@ -101,12 +104,14 @@ func (f *fold) step(ctx context.Context, c *gitrepo.Commit) error {
 	if base || f.state.Skipped || slices.ContainsFunc(docs, unnumbered) {
 		f.accept(tree, c.ID)
 	}
-	f.state.Commit, f.tree, f.state.Skipped = c.ID, tree, false
+	f.state.Commit, f.tree, f.state.Skipped, f.state.Missed = c.ID, tree, false, nil
 	return nil
 }
 
 // skip passes a commit by whose changes have no end, so that it and what comes after it
 // can still take grants out. The next one is held against the last that could be compared.
+// Of documents that are known already it notes what became of them all the same:
+// what was taken out meanwhile stays out.
 func (f *fold) skip(c *gitrepo.Commit, tree *gitrepo.Tree, why error) {
 	if _, err := f.judgeRoot(c, tree); err != nil {
 		why = errors.Join(why, err)
@@ -114,8 +119,29 @@ func (f *fold) skip(c *gitrepo.Commit, tree *gitrepo.Tree, why error) {
 	if !f.state.Skipped {
 		f.state.Skipped, f.state.Compared = true, f.state.Commit
 	}
+	if f.tree != nil {
+		f.missed(c, tree)
+	}
 	f.state.Commit = c.ID
 	f.state.Broken = why.Error() + ": nobody can say what it did: take that out again; nothing new is granted until then"
+}
+
+// missed notes what a commit that is passed by made of the documents known before it.
+func (f *fold) missed(c *gitrepo.Commit, tree *gitrepo.Tree) {
+	changed := slices.Clone(f.state.Missed)
+	for doc := range f.state.Documents.all() {
+		switch reviews.KindOf(doc) {
+		case reviews.KindPrincipal, reviews.KindConnection, reviews.KindCatalog, reviews.KindReview:
+			if !same(f.tree, tree, doc) {
+				changed = append(changed, doc)
+			}
+		}
+	}
+	slices.Sort(changed)
+	f.state.Missed = slices.Compact(changed)
+	for _, doc := range f.state.Missed {
+		f.document(c, tree, doc, false)
+	}
 }
 
 // diff is what two commits hold differently where documents can be.

@@ -38,8 +38,10 @@ type state struct {
 	// Commit is the last commit taken in.
 	Commit string `json:"commit,omitempty"`
 	// Skipped says that nobody can say what the commits after Compared changed, up to Commit.
-	Skipped  bool   `json:"skipped,omitempty"`
-	Compared string `json:"compared,omitempty"` // "" for none
+	Skipped bool `json:"skipped,omitempty"`
+	// Missed are documents that commits since Compared changed or took out.
+	Missed   []string `json:"missed,omitempty"`
+	Compared string   `json:"compared,omitempty"` // "" for none
 	// Good is the last commit with usable trust, config and policies.
 	Good string `json:"good,omitempty"`
 	// GoodRoot is the sha256 of the trust root under which they were found good.
