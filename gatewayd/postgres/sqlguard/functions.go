@@ -109,10 +109,11 @@ func (a *analysis) prefix(at int, schema string) {
 
 // fieldName refuses a field that could be a function call in disguise: qualifier.name or (expression).name.
 func (a *analysis) fieldName(qualifier, name string) {
-	if !deniedFunctions[name] && checkedFunctions[name] == nil && len(a.g.catalog.functions[name]) == 0 {
+	own := slices.ContainsFunc(a.g.catalog.functions[name], func(f Object) bool { return !computingExtensions[f.Extension] })
+	if !deniedFunctions[name] && checkedFunctions[name] == nil && !own {
 		return
 	}
-	if qualifier != "" && a.g.catalog.hasColumnNamed(name) {
+	if qualifier != "" {
 		a.facts.ambiguous = append(a.facts.ambiguous, [2]string{qualifier, name})
 		return
 	}
@@ -131,7 +132,7 @@ func (a *analysis) ambiguousFields() {
 			if also {
 				known++
 			}
-			if (u.alias == pair[0] || also) && u.rel != nil && u.rel.Column(pair[1]) != nil {
+			if (u.alias == pair[0] || also) && !u.renamed && u.rel != nil && u.rel.Column(pair[1]) != nil {
 				found++
 			}
 		}
