@@ -233,7 +233,7 @@ func (a *analysis) callSetConfig(n *pg.FuncCall) {
 			a.setting(name, value, splitSearchPath(value), local.GetBoolval())
 			return
 		case name != "search_path":
-			if !settingAllowed(name, value) {
+			if !SettingAllowed(name, value) {
 				a.refuseSetting(name)
 			}
 			return
@@ -344,6 +344,10 @@ func (a *analysis) callSequence(n *pg.FuncCall) {
 		return
 	}
 	arg, kind := n.Args[0], "S"
+	current := n.Funcname[len(n.Funcname)-1].GetString_().GetSval() == "currval"
+	if current && arg.GetParamRef() != nil {
+		return // PHP's lastInsertId: it shows what nextval gave this session before
+	}
 	var columns []string
 	if owned := a.serialSequence(arg); owned != nil {
 		arg, kind = owned.Args[0], "rp"
@@ -372,7 +376,7 @@ func (a *analysis) callSequence(n *pg.FuncCall) {
 		a.qualifyConstant(arg, t)
 	}
 	verb := "update"
-	if n.Funcname[len(n.Funcname)-1].GetString_().GetSval() == "currval" {
+	if current {
 		verb = "select"
 	}
 	a.facts.verbs = append(a.facts.verbs, policies.Effect{Verb: verb, Object: t.object(), Columns: columns})
