@@ -256,7 +256,7 @@ func (s *Session) LeftOut(n, left int64) error {
 func outputRecord(n int64, stream string, data []byte) *Record {
 	r := &Record{Type: TypeOutput, N: n, Stream: stream}
 	if utf8.Valid(data) {
-		r.Data = string(data)
+		r.text = data
 	} else {
 		r.Base64 = bytes.Clone(data)
 	}
