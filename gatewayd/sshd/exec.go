@@ -411,7 +411,9 @@ func (o *outlet) release(b []byte) error {
 }
 
 func (o *outlet) copyAll(from io.Reader) {
-	buf := make([]byte, 64<<10)
+	held := inPool.Get().(*[]byte)
+	defer inPool.Put(held)
+	buf := *held
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
@@ -430,7 +432,9 @@ func (o *outlet) copyAll(from io.Reader) {
 func (o *outlet) copyMasked(from io.Reader) {
 	o.timer = time.AfterFunc(time.Hour, o.flush)
 	defer o.timer.Stop()
-	buf := make([]byte, 64<<10)
+	held := inPool.Get().(*[]byte)
+	defer inPool.Put(held)
+	buf := *held
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
@@ -466,7 +470,9 @@ func pipe(to io.Writer, from io.Reader, seen func([]byte) error) <-chan int64 {
 	go func() {
 		var total int64
 		defer func() { done <- total }()
-		buf := make([]byte, 64<<10)
+		held := inPool.Get().(*[]byte)
+		defer inPool.Put(held)
+		buf := *held
 		for {
 			n, err := from.Read(buf)
 			if n > 0 {
