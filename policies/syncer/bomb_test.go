@@ -113,6 +113,7 @@ func TestFoldersWithoutEnd(t *testing.T) {
 		if r := h.expect("carols#1 etl#1 gone#1", "more folders and files than can be compared"); r.Broken == "" {
 			t.Error("nothing is broken")
 		}
+		gone := a.read(reviewPath("gone"))
 		a.remove(reviewPath("gone"))
 		a.put(reviewPath("report"), review("report", 1, "app.items"))
 		a.land("HEAD", folder, bomb)
@@ -122,7 +123,10 @@ func TestFoldersWithoutEnd(t *testing.T) {
 		h.expect("etl#1", "")
 		h.restart()
 		a.syncer().expect("etl#1", "")
-		// What was done meanwhile counts as one commit.
+		// What was done meanwhile counts as one commit, but what was taken out meanwhile was.
+		a.write(reviewPath("gone"), gone)
+		a.sign(reviewPath("gone"), "user:bob")
+		a.commit("gone again")
 		a.land("HEAD", "", "")
 		if r := h.expect("etl#1", "report.yaml: not granted: commit"); r.Broken != "" {
 			t.Error(r.Broken)
@@ -132,6 +136,7 @@ func TestFoldersWithoutEnd(t *testing.T) {
 		for _, h := range []*harness{h, a.syncer()} {
 			h.expect("etl#1 report#2", "")
 		}
+		h.expect("etl#1 report#2", "sequence 1 was used before the review was deleted")
 	})
 	t.Run("wide, from the beginning", func(t *testing.T) {
 		a := newAccess(t)

@@ -200,7 +200,7 @@ func TestForkedTrust(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := mark.Advance(r.Envelope); err != nil {
+	if err := mark.Advance(r); err != nil {
 		t.Fatal(err)
 	}
 	// Somebody with bob's key makes another version 2 out of version 1.

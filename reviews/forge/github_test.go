@@ -688,7 +688,7 @@ func TestGitHubContributors(t *testing.T) {
 		}
 	}
 	check("all of them", true, 1, 2, 3, 4, 5, 6)
-	signed := []Signed{{Commit: head, Parent: before, Account: 3}}
+	signed := []forge.Signed{{Commit: head, Parent: before, Account: 3}}
 	if by, err := client.Contributors(t.Context(), p, signed); err != nil || by.SameAs != nil || !by.Has(3) {
 		t.Errorf("a signature in a forced push: %+v, %v", by, err)
 	}
@@ -698,7 +698,7 @@ func TestGitHubContributors(t *testing.T) {
 	h.list("GET pulls/7/commits", entry(before, account(2), account(4)), entry(head, nil, account(3)))
 	if by, err := client.Contributors(t.Context(), p, signed); err != nil || !slices.Equal(by.SameAs, []string{before}) || by.Has(3) || !by.Has(4) {
 		t.Errorf("a signature that its maker pushed: %+v, %v", by, err)
-	} else if approves := (Review{ID: 1, User: User{ID: 3}, State: Approved, Commit: before}); approves.Approves(p, by) != nil || (Review{ID: 1, User: User{ID: 4}, State: Approved, Commit: before}).Approves(p, by) == nil {
+	} else if approves := (forge.Review{ID: 1, User: forge.User{ID: 3}, State: forge.Approved, Commit: before}); approves.Approves(p, by) != nil || (forge.Review{ID: 1, User: forge.User{ID: 4}, State: forge.Approved, Commit: before}).Approves(p, by) == nil {
 		t.Errorf("%+v by %+v: %v", approves, by, approves.Approves(p, by))
 	}
 	pushes = all
