@@ -325,3 +325,20 @@ func TestKilledWhilePublishing(t *testing.T) {
 		t.Errorf("sequence %d after a crash behind the envelope, want 5", r.Sequence)
 	}
 }
+
+// Nobody uses up the sequences of a name: a number far above the others is refused and not remembered.
+func TestSequenceFarAbove(t *testing.T) {
+	a := newAccess(t)
+	h := a.syncer()
+	h.once()
+	a.write(reviewPath("etl"), review("etl", 1<<53, "app.orders"))
+	a.commit("nobody approved it")
+	h.expect("", "write it anew with sequence 2")
+	a.sign(reviewPath("etl"), "user:bob")
+	a.commit("even bob")
+	h.expect("", "far above 1")
+	a.put(reviewPath("etl"), review("etl", 2, "app.orders"))
+	for _, h := range []*harness{h, a.syncer()} {
+		h.expect("etl#2", "")
+	}
+}
