@@ -342,3 +342,28 @@ func TestSequenceFarAbove(t *testing.T) {
 		h.expect("etl#2", "")
 	}
 }
+
+// Who owns an agent does not approve that somebody else does from now on, to approve its
+// access alone afterwards.
+func TestOwnerGivesAnAgentAway(t *testing.T) {
+	a := newAccess(t)
+	owned := func(by, comment string) string { return strings.Replace(a.principal(comment), "user:alice", by, 1) }
+	a.write(principalPath, owned("user:bob", "bob's"))
+	a.sign(principalPath, "user:carol")
+	a.write(reviewPath("etl"), review("etl", 2, "app.orders"))
+	a.sign(reviewPath("etl"), "user:carol")
+	a.commit("bob owns it")
+	h := a.syncer()
+	h.expect("etl#2", "")
+	a.put(principalPath, owned("user:alice", "away"))
+	a.put(reviewPath("job"), review("job", 1, "app.secrets"))
+	for _, h := range []*harness{h, a.syncer()} {
+		h.expect("", "user:bob may not approve this: it was the owner before this change")
+	}
+	a.sign(principalPath, "user:carol")
+	a.commit("carol agrees")
+	a.put(reviewPath("late"), review("late", 1, "app.items"))
+	for _, h := range []*harness{h, a.syncer()} {
+		h.expect("etl#2 job#1 late#1", "")
+	}
+}

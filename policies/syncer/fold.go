@@ -474,6 +474,9 @@ func (f *fold) accept(tree *gitrepo.Tree, commit string) {
 	}
 	for _, p := range t.Principals {
 		f.inForce(p.Source.Path, p.Source.SHA256, commit)
+		m := f.state.Documents.of(p.Source.Path)
+		m.Owner = p.Spec.Owner
+		f.state.Documents.set(p.Source.Path, m)
 	}
 	for _, c := range t.Connections {
 		f.inForce(c.Source.Path, c.Source.SHA256, commit)
@@ -525,6 +528,9 @@ func (s *state) options(now time.Time, cache *reviews.Cache) (opt reviews.LoadOp
 		},
 		RiskBefore: func(connection string) string {
 			return s.Documents.of(reviews.PathOf(reviews.KindConnection, connection)).Risk
+		},
+		OwnerBefore: func(principal string) string {
+			return s.Documents.of(reviews.PathOf(reviews.KindPrincipal, principal)).Owner
 		},
 	}, seen
 }
