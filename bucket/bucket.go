@@ -24,6 +24,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go"
 	"gocloud.dev/blob"
@@ -204,6 +205,33 @@ func (b *Bucket) Put(ctx context.Context, name string, text []byte) error {
 	defer cancel()
 	err := b.blobs.WriteAll(ctx, name, text, &blob.WriterOptions{ContentType: "application/octet-stream", CacheControl: "no-cache"})
 	if err != nil {
+		return fmt.Errorf("write %s to %s: %w", name, b, b.error(err))
+	}
+	return nil
+}
+
+// Replace is Put that writes only if the file still has the entity tag was, "" for
+// none there; else it is fs.ErrExist. The storage decides: one that does not know
+// conditional writes may not.
+func (b *Bucket) Replace(ctx context.Context, name string, text []byte, was string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	options := &blob.WriterOptions{ContentType: "application/octet-stream", CacheControl: "no-cache", IfNotExist: was == ""}
+	options.BeforeWrite = func(as func(any) bool) error {
+		var input *transfermanager.UploadObjectInput
+		if !as(&input) {
+			return errors.New("this storage does not take conditional writes")
+		}
+		if was != "" {
+			input.IfMatch = aws.String(was)
+		}
+		return nil
+	}
+	err := b.blobs.WriteAll(ctx, name, text, options)
+	switch s := status(err); {
+	case s == http.StatusPreconditionFailed, s == http.StatusConflict, was != "" && s == http.StatusNotFound:
+		return fs.ErrExist
+	case err != nil:
 		return fmt.Errorf("write %s to %s: %w", name, b, b.error(err))
 	}
 	return nil

@@ -31,6 +31,43 @@ func open(t *testing.T, location string) *bucket.Bucket {
 	return b
 }
 
+// Whoever read an older version replaces nothing, wherever it lies.
+func TestReplace(t *testing.T) {
+	for name, files := range map[string]release.Target{"bucket": open(t, s3test.Start(t).Location("prod")), "folder": release.Folder(filepath.Join(t.TempDir(), "out"))} {
+		t.Run(name, func(t *testing.T) {
+			if err := files.Replace(t.Context(), "release.json", []byte("one"), `"00000000000000000000000000000000"`); !errors.Is(err, fs.ErrExist) {
+				t.Errorf("what is not there: %v", err)
+			}
+			if err := files.Replace(t.Context(), "release.json", []byte("one"), ""); err != nil {
+				t.Fatal(err)
+			}
+			if err := files.Replace(t.Context(), "release.json", []byte("two"), ""); !errors.Is(err, fs.ErrExist) {
+				t.Errorf("what is there: %v", err)
+			}
+			_, tag, err := files.Get(t.Context(), "release.json", "", 100)
+			if err != nil {
+				t.Fatal(err)
+			}
+			results := make(chan error, 8)
+			for i := range cap(results) {
+				go func() { results <- files.Replace(t.Context(), "release.json", []byte(strings.Repeat("x", i+5)), tag) }()
+			}
+			won := 0
+			for range cap(results) {
+				switch err := <-results; {
+				case err == nil:
+					won++
+				case !errors.Is(err, fs.ErrExist):
+					t.Error(err)
+				}
+			}
+			if won != 1 {
+				t.Errorf("%d replaced one version", won)
+			}
+		})
+	}
+}
+
 func TestLocations(t *testing.T) {
 	for location, want := range map[string]bucket.Location{
 		"s3://releases": {Bucket: "releases"},

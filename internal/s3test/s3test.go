@@ -22,9 +22,10 @@ type Server struct {
 
 	s3 http.Handler
 
-	mu    sync.Mutex
-	inWay func(http.ResponseWriter, *http.Request) bool // guarded by mu
-	seen  []string                                      // guarded by mu
+	mu      sync.Mutex
+	writing sync.Mutex
+	inWay   func(http.ResponseWriter, *http.Request) bool // guarded by mu
+	seen    []string                                      // guarded by mu
 }
 
 // Bucket is the bucket that every Server has.
@@ -96,6 +97,28 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if unless := r.Header.Get("If-None-Match"); unless != "" && r.Method == http.MethodGet {
 		s.conditional(w, r, unless)
 		return
+	}
+	if r.Method == http.MethodPut || r.Method == http.MethodPost {
+		s.write(w, r)
+		return
+	}
+	s.s3.ServeHTTP(w, r)
+}
+
+// write decides on conditional writes as S3 does, and gofakes3 does not.
+func (s *Server) write(w http.ResponseWriter, r *http.Request) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	match, none := r.Header.Get("If-Match"), r.Header.Get("If-None-Match")
+	if match != "" || none != "" {
+		there := &held{header: http.Header{}, status: http.StatusOK}
+		s.s3.ServeHTTP(there, httptest.NewRequest(http.MethodHead, r.URL.Path, nil))
+		if none == "*" && there.status == http.StatusOK || match != "" && there.header.Get("ETag") != match {
+			w.Header().Set("Content-Type", "application/xml")
+			w.WriteHeader(http.StatusPreconditionFailed)
+			_, _ = w.Write([]byte(`<Error><Code>PreconditionFailed</Code><Message>At least one of the pre-conditions you specified did not hold</Message></Error>`))
+			return
+		}
 	}
 	s.s3.ServeHTTP(w, r)
 }

@@ -330,7 +330,7 @@ func (m *Mirror) reorderedHere(ctx context.Context, before *Release, now time.Ti
 func (m *Mirror) tidy(ctx context.Context) {
 	keep := map[string]bool{}
 	for _, dir := range []Folder{m.dir(), m.offered()} {
-		if e, err := published(ctx, dir); err == nil && e != nil {
+		if e, _, err := published(ctx, dir); err == nil && e != nil {
 			for _, sum := range e.Bundles {
 				keep[sum] = true
 			}

@@ -26,6 +26,9 @@ const (
 	maxEnvelope   = 64 << 20
 )
 
+// ErrOvertaken means that somebody else published a release meanwhile.
+var ErrOvertaken = errors.New("another sync published there meanwhile: read what it published, and publish anew")
+
 // signed is release.json.
 type signed struct {
 	PayloadType string      `json:"payloadType"`
@@ -45,10 +48,11 @@ func Publish(dir string, built *Built, signer ssh.Signer) error {
 
 // PublishTo signs the envelope and writes the release: bundles first, release.json
 // last, each as a whole, so that whoever reads sees the release before or this one.
-// It refuses a sequence that is not above the published one. Bundles that neither
+// It refuses a sequence that is not above the published one, and to replace any other
+// release than the one that it saw at the beginning, which is ErrOvertaken. Bundles that neither
 // this release nor the one before it names are removed.
 func PublishTo(ctx context.Context, to Target, built *Built, signer ssh.Signer) error {
-	before, err := published(ctx, to)
+	before, tag, err := published(ctx, to)
 	if err != nil {
 		return err
 	}
@@ -74,7 +78,9 @@ func PublishTo(ctx context.Context, to Target, built *Built, signer ssh.Signer) 
 	if err := writes.Wait(); err != nil {
 		return err
 	}
-	if err := to.Put(ctx, EnvelopeFile, text); err != nil {
+	if err := to.Replace(ctx, EnvelopeFile, text, tag); errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("release: %s of %s: %w; sequence %d was not published", EnvelopeFile, to, ErrOvertaken, built.Envelope.Sequence)
+	} else if err != nil {
 		return err
 	}
 	return prune(ctx, to, have, built.Envelope, before)
@@ -96,23 +102,23 @@ func whole(to Target, sum string) bool {
 
 // published is the envelope that is there, nil when there is none. It is not
 // verified: it serves only to count on and to tidy up.
-func published(ctx context.Context, at Source) (*Envelope, error) {
-	b, _, err := at.Get(ctx, EnvelopeFile, "", maxEnvelope)
+func published(ctx context.Context, at Source) (e *Envelope, tag string, err error) {
+	b, tag, err := at.Get(ctx, EnvelopeFile, "", maxEnvelope)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, "", nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("release: %w", err)
+		return nil, "", fmt.Errorf("release: %w", err)
 	}
 	s, err := decode[signed](b)
 	if err != nil {
-		return nil, fmt.Errorf("release: %s of %s: %w; move it away if it is not a release", EnvelopeFile, at, err)
+		return nil, "", fmt.Errorf("release: %s of %s: %w; move it away if it is not a release", EnvelopeFile, at, err)
 	}
-	e, err := decode[Envelope](s.Payload)
+	envelope, err := decode[Envelope](s.Payload)
 	if err != nil {
-		return nil, fmt.Errorf("release: %s of %s: payload: %w; move it away if it is not a release", EnvelopeFile, at, err)
+		return nil, "", fmt.Errorf("release: %s of %s: payload: %w; move it away if it is not a release", EnvelopeFile, at, err)
 	}
-	return &e, nil
+	return &envelope, tag, nil
 }
 
 func sign(e Envelope, signer ssh.Signer) ([]byte, error) {

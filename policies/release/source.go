@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path"
 	"path/filepath"
 	"strings"
+
+	sys "golang.org/x/sys/unix"
 )
 
 // Source is where the files of a release are read. Nothing that it says is
@@ -27,6 +30,9 @@ type Target interface {
 	Source
 	// Put replaces a file as a whole: a reader gets the one before or this one.
 	Put(ctx context.Context, name string, b []byte) error
+	// Replace is Put that writes only if the file still has the tag was, which Get
+	// gave, "" for none there; else it is fs.ErrExist.
+	Replace(ctx context.Context, name string, b []byte, was string) error
 	// List is the size of each file in a folder, by name.
 	List(ctx context.Context, folder string) (map[string]int64, error)
 	// Remove takes a file away; one that is not there is no error.
@@ -60,6 +66,29 @@ func (f Folder) Put(_ context.Context, name string, b []byte) error {
 		return fmt.Errorf("release: %w", err)
 	}
 	return writeFile(file, b)
+}
+
+// Replace holds the folder's lock from the comparison to the end of the writing.
+func (f Folder) Replace(ctx context.Context, name string, b []byte, was string) error {
+	if err := os.MkdirAll(f.path(path.Dir(name)), 0o755); err != nil {
+		return fmt.Errorf("release: %w", err)
+	}
+	dir, err := os.Open(f.path("."))
+	if err != nil {
+		return fmt.Errorf("release: %w", err)
+	}
+	defer dir.Close() // lets go of the lock
+	if err := sys.Flock(int(dir.Fd()), sys.LOCK_EX); err != nil {
+		return fmt.Errorf("release: lock %s: %w", f, err)
+	}
+	_, tag, err := f.Get(ctx, name, was, math.MaxInt64)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("release: %w", err)
+	}
+	if tag != was {
+		return fs.ErrExist
+	}
+	return f.Put(ctx, name, b)
 }
 
 // List leaves subfolders out.

@@ -287,3 +287,42 @@ func TestWatch(t *testing.T) {
 		t.Errorf("ended with %v", err)
 	}
 }
+
+// Two syncs with states of their own publish to one place: no sequence is taken twice,
+// the one that came too late says so, and goes on from what it finds.
+func TestTwoSyncsRace(t *testing.T) {
+	a := newAccess(t)
+	one, two := a.syncer(), a.syncer()
+	two.opt.Out, two.out = one.opt.Out, one.out
+	two.restart()
+	one.once()
+	two.publish = func(ctx context.Context, to release.Target, in release.BuildInput, signer ssh.Signer) (*release.Built, error) {
+		return publishRelease(ctx, racing{to, func() { // one publishes while two writes
+			a.commit("another")
+			one.once()
+		}}, in, signer)
+	}
+	before := one.envelope().Sequence
+	if _, err := two.Once(t.Context()); !errors.Is(err, release.ErrOvertaken) {
+		t.Errorf("two: %v", err)
+	}
+	if got := one.envelope(); got.Sequence != before+1 {
+		t.Errorf("sequence %d lies there", got.Sequence)
+	}
+	two.publish = publishRelease
+	two.once()
+	if got := one.envelope(); got.Sequence != before+2 || one.granted() != "etl#1" {
+		t.Errorf("sequence %d lies there", got.Sequence)
+	}
+}
+
+// racing is a place to which somebody else publishes right before a release is.
+type racing struct {
+	release.Target
+	first func()
+}
+
+func (r racing) Replace(ctx context.Context, name string, b []byte, was string) error {
+	r.first()
+	return r.Target.Replace(ctx, name, b, was)
+}
