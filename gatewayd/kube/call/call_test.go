@@ -24,7 +24,7 @@ func TestRefusesWhatIsUnclear(t *testing.T) {
 			"/healthz", "/metrics", "/logs/x", "/debug/pprof", "/api/v1/watch/pods", "/api/v1/watch/namespaces/a/secrets", "/apis/apps/v1/watch/deployments",
 			"/api/v1/proxy/nodes/n", "/api/v1x/pods", "/apis/nodot/v1/things", "/apis/apps/pods/x/y", "/API/v1/pods", "/api/V1/pods", "/api/v1/Pods",
 			"/api/v1/namespaces/a/pods/x/unheard", "/api/v1/namespaces/a/pods/x/exec/y", "/api/v1/namespaces/a/pods/x/log/y", "/api/v1/nodes/n/exec",
-			"/apis/metrics.k8s.io/v1beta1/namespaces/a/pods/x/exec", "/api/v1/namespaces/a/namespaces/b", "/apis/apps/v1/namespaces/a/deployments/x/log",
+			"/apis/metrics.k8s.io/v1beta1/namespaces/a/pods/x/exec", "/api/v1/namespaces/a/namespaces/b", "/api/v1/namespaces/a/namespaces/a", "/api/v1/namespaces/a/namespaces", "/apis/apps/v1/namespaces/a/deployments/x/log",
 			"/.well-known/openid-configuration", "/openid/v1/jwks", "/openapi", "/openapi/v4", "/apis/a/b/c/d",
 		},
 		"proxy_refused": {
