@@ -124,7 +124,7 @@ const everyday = `
     - {verbs: [create], resources: [pods/attach, pods/portforward], namespaces: [NS]}
     - {verbs: [get], resources: [namespaces], namespaces: [NS]}`
 
-const patterns = "  mask: [{pattern: 'canary-[a-z0-9-]+', with: redact}]\n"
+const patterns = "  mask:\n    - {pattern: 'canary-[a-z0-9-]+', with: redact}\n"
 
 // Our reading of paths is the API server's own.
 func TestReadsPathsAsTheServerDoes(t *testing.T) {
