@@ -52,7 +52,7 @@ func (v *server) serve(w http.ResponseWriter, r *http.Request) {
 		writeStatus(w, http.StatusNotFound, "NotFound", "", "sallyport: the path does not begin with a connection: the server of a kubeconfig is https://HOST:PORT/CONNECTION, as `sallyport connect --kubeconfig` writes it")
 		return
 	}
-	from, err := whoAsks(r, name)
+	from, err := v.whoAsks(r, name, false)
 	if err != nil {
 		writeStatus(w, http.StatusForbidden, "Forbidden", "credential_unclear", "sallyport: "+err.Error())
 		return
