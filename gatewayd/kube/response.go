@@ -197,7 +197,7 @@ func (x *exchange) document(resp *http.Response) error {
 // pipe is a body that copy writes. It ends with its reader and with what it is made from.
 func (x *exchange) pipe(from io.Closer, copy func(write func([]byte, int) error) error) io.ReadCloser {
 	r, w := io.Pipe()
-	go func() {
+	x.pipes.Go(func() {
 		defer from.Close()
 		err := copy(func(b []byte, items int) error {
 			if err := x.show(b, items); err != nil {
@@ -210,7 +210,7 @@ func (x *exchange) pipe(from io.Closer, copy func(write func([]byte, int) error)
 			x.result.Outcome, x.result.Message = "failed", "the answer was cut short"
 		}
 		w.CloseWithError(err)
-	}()
+	})
 	return r
 }
 

@@ -118,7 +118,7 @@ func (c *Call) parse(method, target string) *policies.Refusal {
 // parseQuery is stricter than url.ParseQuery: no semicolons, and only text.
 func parseQuery(raw string) (url.Values, *policies.Refusal) {
 	query, err := url.ParseQuery(raw)
-	if err != nil {
+	if err != nil || strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '#' }) { // which some take for the end
 		return nil, unclear("the query cannot be read") // the cause may quote it
 	}
 	for name, values := range query {
