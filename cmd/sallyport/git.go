@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
@@ -54,10 +55,15 @@ func (w *workTree) gitInput(ctx context.Context, input string, args ...string) (
 		if errors.Is(err, exec.ErrNotFound) {
 			return nil, hint(err, "install git: sallyport drives your own")
 		}
-		return nil, fmt.Errorf("git %s: %w: %s", args[0], err, strings.TrimSpace(stderr.String()))
+		return nil, fmt.Errorf("git %s: %w: %s", args[0], err, withoutUsers(strings.TrimSpace(stderr.String())))
 	}
 	return stdout.Bytes(), nil
 }
+
+var userOfURL = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)[^/\s'"]*@`)
+
+// withoutUsers is what git said, without the user information of addresses: git leaves a token there that is no password.
+func withoutUsers(said string) string { return userOfURL.ReplaceAllString(said, "$1") }
 
 // push pushes and returns what the remote said.
 func (w *workTree) push(ctx context.Context, args ...string) (string, error) {
@@ -65,7 +71,7 @@ func (w *workTree) push(ctx context.Context, args ...string) (string, error) {
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("git push: %w: %s", err, strings.TrimSpace(string(out)))
+		return "", fmt.Errorf("git push: %w: %s", err, withoutUsers(strings.TrimSpace(string(out))))
 	}
 	return string(out), nil
 }
