@@ -255,6 +255,9 @@ func (o *initOptions) sample(ctx context.Context, dir string) (*sample, error) {
 		if err != nil {
 			return nil, err
 		}
+		if p.Name == o.as || o.lab && p.Name == labReviewer || slices.ContainsFunc(others, func(q person) bool { return q.Name == p.Name }) {
+			return nil, usage("--reviewer %s is there already: nobody approves their own request, so name somebody else", p.Name)
+		}
 		others = append(others, p)
 	}
 	s.setPeople(others, o.lab)
