@@ -53,7 +53,7 @@ var said = map[string]map[string]any{
 	"Mask.with":                 {"pattern": reviews.MaskPattern},
 	"Limits.rows":               {"minimum": 1},
 	"Example.expect":            {"enum": reviews.Expectations},
-	"ConnectionSpec.protocol":   {"enum": []string{"postgres"}},
+	"ConnectionSpec.protocol":   {"enum": []string{"postgres", "ssh"}},
 	"ConnectionSpec.risk":       {"enum": reviews.Risks},
 	"ConnectionSpec.credential": {"pattern": `^(env:[A-Za-z_]|file:/|exec:/)`},
 	"Target.tls":                {"enum": []string{"verify-full", "disable"}},
@@ -69,13 +69,12 @@ var said = map[string]map[string]any{
 // required are the fields that have no default, by struct.
 var required = map[string][]string{
 	"ReviewSpec":     {"sequence", "requester", "subject", "connection", "validity", "justification"},
-	"Rule":           {"verbs"},
-	"Mask":           {"column", "with"},
+	"Mask":           {"with"},
 	"Validity":       {"notBefore", "expires"},
 	"Justification":  {"reason"},
 	"Example":        {"run", "expect"},
 	"ConnectionSpec": {"protocol", "target", "credential"},
-	"Target":         {"host", "database", "user"},
+	"Target":         {"host", "user"},
 	"PrincipalSpec":  {"keys"},
 	"Key":            {"key"},
 	"ConfigSpec":     {"repository", "approvals"},
@@ -83,7 +82,7 @@ var required = map[string][]string{
 	"RootSpec":       {"version", "threshold", "principals", "groups", "release"},
 	"RootPrincipal":  {"name", "keys"},
 	"Gateway":        {"name", "key"},
-	"Revocation":     {"fingerprint", "reason"},
+	"Revocation":     {"reason"},
 }
 
 // comments are those of the fields of package reviews: "Rule.verbs" by Go names, "Rule.Verbs".
@@ -369,6 +368,30 @@ func TestSchemasAcceptWhatTheLoaderAccepts(t *testing.T) {
 	}
 	if checked < 100 {
 		t.Errorf("only %d documents", checked)
+	}
+}
+
+// Documents of an ssh host and the fields of which only one is needed, which the samples do not have.
+func TestSchemasAcceptTheOtherForms(t *testing.T) {
+	const meta = "apiVersion: sallyport.dev/v1\nkind: %s\nmetadata: {repo: 0b2c5e0a-1d2b-4c3a-9e8f-0a1b2c3d4e5f, name: %s}\nspec:\n"
+	const key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
+	connection := fmt.Sprintf(meta, "Connection", "web") + "  protocol: ssh\n  target: {host: web, user: deploy, hostKeys: [\"" + key + "\"]}\n  credential: env:KEY\n" +
+		"  mask:\n    - {detect: card, with: redact}\n    - {pattern: \"token=[a-z]+\", with: redact}\n"
+	if _, err := reviews.ParseConnection("connections/web.yaml", []byte(connection)); err != nil {
+		t.Fatal(err)
+	}
+	review := fmt.Sprintf(meta, "AccessReview", "web/etl") + "  sequence: 1\n  requester: user:alice\n  subject: agent:etl\n  connection: web\n" +
+		"  allow:\n    - {exec: [systemctl, status, \"*\"]}\n    - {sftp: read, path: /var/log/app.log}\n    - {shell: true}\n" +
+		"  validity: {notBefore: \"2026-11-24T10:00:00Z\", expires: \"2026-11-25T10:00:00Z\"}\n  justification: {reason: a look}\n"
+	if _, err := reviews.ParseReview("reviews/web/etl.yaml", []byte(review)); err != nil {
+		t.Fatal(err)
+	}
+	root := fmt.Sprintf(meta, "TrustRoot", "root") + "  version: 1\n  threshold: 1\n  principals:\n    - {name: \"user:bob\", keys: [{key: \"" + key + "\"}]}\n" +
+		"  groups: {root: [\"user:bob\"]}\n  release: [{key: \"" + key + "\"}]\n  revoked: [{principal: \"user:eve\", reason: left}]\n"
+	for kind, text := range map[reviews.Kind]string{reviews.KindConnection: connection, reviews.KindReview: review, reviews.KindRoot: root} {
+		if err := validates(t, kind, []byte(text)); err != nil {
+			t.Errorf("%s: %v", kind, err)
+		}
 	}
 }
 

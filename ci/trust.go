@@ -97,16 +97,9 @@ func (c *comparison) root(next *reviews.Tree) {
 	if !c.touched[reviews.RootPath] || next.Root == nil || next.Root.Source.SHA256 == c.base.Root.Source.SHA256 {
 		return
 	}
-	old, now := c.base.Root, next.Root
-	if now.Metadata.Repo != old.Metadata.Repo {
-		c.report.problems(RuleTrust, Error, whole(reviews.RootPath, "the repository's id changes from "+old.Metadata.Repo+" to "+now.Metadata.Repo, "put the id back; every signature is bound to it"))
-	}
-	if now.Spec.Version != old.Spec.Version+1 {
-		c.report.problems(RuleTrust, Error, at(now.Source, "version",
-			fmt.Sprintf("version %d does not follow %d, which is merged", now.Spec.Version, old.Spec.Version),
-			fmt.Sprintf("write version: %d, and have it signed anew", old.Spec.Version+1)))
-	}
-	c.report.problems(RuleTrust, Error, now.Revives(old)...)
+	now := next.Root
+	wrong, need := Succession(c.base, now)
+	c.report.problems(RuleTrust, Error, wrong...)
 	for _, name := range slices.Sorted(maps.Keys(c.touched)) {
 		before, errBefore := fs.ReadFile(c.Base, name)
 		after, errAfter := fs.ReadFile(c.Head, name)
@@ -114,13 +107,29 @@ func (c *comparison) root(next *reviews.Tree) {
 			c.report.problems(RuleTrust, Error, whole(name, "it changes together with the trust root under which it has to be judged", "change it in a pull request of its own; only new signatures of it may come with the trust root"))
 		}
 	}
-	if need := c.rotation(old, now); len(need.Have) < need.Threshold {
+	if len(need.Have) < need.Threshold {
 		c.report.pending([]reviews.Pending{{Path: reviews.RootPath, Kind: reviews.KindRoot, Needs: []reviews.Need{need}}}, c.opt.RequireApproved)
 	}
 }
 
-// rotation counts who of the old trust root signed the new one.
-func (c *comparison) rotation(old, now *reviews.Root) reviews.Need {
+// Succession holds a new trust root to the one of the merged tree: what is wrong with it as the next one, and
+// which of the merged one's members have signed it. That its own threshold signed it, too, is not looked at.
+func Succession(merged *reviews.Tree, now *reviews.Root) (wrong reviews.Problems, need reviews.Need) {
+	old := merged.Root
+	if now.Metadata.Repo != old.Metadata.Repo {
+		wrong = append(wrong, whole(reviews.RootPath, "the repository's id changes from "+old.Metadata.Repo+" to "+now.Metadata.Repo, "put the id back; every signature is bound to it"))
+	}
+	if now.Spec.Version != old.Spec.Version+1 {
+		wrong = append(wrong, at(now.Source, "version",
+			fmt.Sprintf("version %d does not follow %d, which is merged", now.Spec.Version, old.Spec.Version),
+			fmt.Sprintf("write version: %d, and have it signed anew", old.Spec.Version+1)))
+	}
+	return append(wrong, now.Revives(old)...), rotation(merged, now)
+}
+
+// rotation counts who of the merged trust root signed the new one.
+func rotation(merged *reviews.Tree, now *reviews.Root) reviews.Need {
+	old := merged.Root
 	signed := make(map[string]bool)
 	for _, armored := range now.Source.Signatures {
 		key, err := reviews.Verify(armored, reviews.NamespaceRoot, now.Source.Bytes)
@@ -134,7 +143,7 @@ func (c *comparison) rotation(old, now *reviews.Root) reviews.Need {
 	}
 	for _, member := range slices.Sorted(slices.Values(old.Spec.Groups["root"])) {
 		counts := false
-		for _, k := range c.base.Keys(member) {
+		for _, k := range merged.Keys(member) {
 			key, err := k.PublicKey()
 			counts = counts || err == nil && signed[reviews.KeyDigest(key)]
 		}

@@ -51,9 +51,29 @@ func (c *checker) principalName(path, name string) {
 	}
 }
 
+// HasCredential tells whether the address of a repository carries a password, or a token in its place. The user of
+// an ssh address is none.
+func HasCredential(address string) bool {
+	scheme, rest, isURL := strings.Cut(address, "://")
+	if !isURL {
+		return false // a path, or git's user@host:path, which takes no password
+	}
+	host, _, _ := strings.Cut(rest, "/")
+	if u, err := url.Parse(address); err == nil {
+		_, password := u.User.Password()
+		return u.User != nil && (password || !strings.HasSuffix(strings.ToLower(scheme), "ssh"))
+	}
+	return strings.Contains(host, "@") || strings.Contains(rest, "@")
+}
+
 func (c *checker) config(s *ConfigSpec) {
 	if s.Repository == "" {
 		c.missing("spec.repository", "write the URL or path from which requesters clone this repository")
+	}
+	for path, address := range map[string]string{"spec.repository": s.Repository, "spec.audit.repository": s.Audit.Repository} {
+		if HasCredential(address) && (path == "spec.repository" || address != s.Repository) {
+			c.at(path, "the address holds a credential, which everybody who reads this repository, a release or a challenge would have", "write it without user and password, and revoke that credential if it was committed")
+		}
 	}
 	c.branch("spec.branch", s.Branch)
 	c.branch("spec.audit.branch", s.Audit.Branch)

@@ -60,6 +60,7 @@ func (d *demo) request() error {
 		"--allow", "select:app.customers,app.orders", "--allow", "update:app.orders:status",
 		"--ticket", "OPS-812", "--reason", "nightly order export")
 	d.assert(r.code == 0, "the request is on a branch of its own, to be opened as a pull request")
+	d.run(d.alice, "git", "switch", "--quiet", "request/orders-db/etl")
 	d.run(d.alice, "cat", reviewFile)
 	return nil
 }

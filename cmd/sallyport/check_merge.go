@@ -107,6 +107,15 @@ func (m *mergeJob) merge(ctx context.Context) (said string, err error) {
 	if why := m.refusal(); why != "" {
 		return fmt.Sprintf("not merged: %s", why), nil
 	}
+	words, err := m.client.Reviews(ctx, m.pull.Number)
+	if err != nil {
+		return "", err
+	}
+	for _, r := range words { // of whatever commit: it stands until it is taken back
+		if r.State == onForge.ChangesRequested {
+			return fmt.Sprintf("not merged: %s asked for changes; once that is answered or dismissed, a person merges it, or the job runs again", cell(r.User.Login)), nil
+		}
+	}
 	err = m.client.Merge(ctx, m.pull.Number, m.pull.Head)
 	if errors.Is(err, onForge.ErrBlocked) {
 		return "not merged: " + clean(err.Error()), nil

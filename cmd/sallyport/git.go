@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
@@ -57,7 +58,7 @@ func (w *workTree) gitInput(ctx context.Context, input string, args ...string) (
 		case stdout.full || stderr.full:
 			return nil, hint(fmt.Errorf("git %s: %w", args[0], errTooMuch), "a tree that names itself many times over is an attack: find out who made it, and do not merge it")
 		}
-		return nil, fmt.Errorf("git %s: %w: %s", args[0], err, strings.TrimSpace(stderr.kept.String()))
+		return nil, fmt.Errorf("git %s: %w: %s", args[0], err, withoutUsers(strings.TrimSpace(stderr.kept.String())))
 	}
 	return stdout.kept.Bytes(), nil
 }
@@ -83,13 +84,18 @@ func (b *boundedOutput) Write(p []byte) (int, error) {
 	return b.kept.Write(p)
 }
 
+var userOfURL = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)[^/\s'"]*@`)
+
+// withoutUsers is what git said, without the user information of addresses: git leaves a token there that is no password.
+func withoutUsers(said string) string { return userOfURL.ReplaceAllString(said, "$1") }
+
 // push pushes and returns what the remote said.
 func (w *workTree) push(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", w.dir, "push"}, args...)...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("git push: %w: %s", err, strings.TrimSpace(string(out)))
+		return "", fmt.Errorf("git push: %w: %s", err, withoutUsers(strings.TrimSpace(string(out))))
 	}
 	return string(out), nil
 }

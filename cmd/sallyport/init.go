@@ -24,6 +24,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/sallyport-dev/sallyport/reviews"
+	"github.com/sallyport-dev/sallyport/reviews/gitrepo"
 )
 
 const labReviewer = "user:lab-reviewer"
@@ -233,6 +234,9 @@ func (o *initOptions) sample(ctx context.Context, dir string) (*sample, error) {
 	if !strings.HasPrefix(s.Version, "v") || strings.Contains(s.Version, "+") {
 		s.Version = "latest"
 	}
+	if reviews.HasCredential(o.repository) {
+		return nil, usage("--repository holds a credential: leave it out, everybody reads the address in the repository and in releases")
+	}
 	if s.Repository == "" {
 		s.Repository = o.defaultRepository(ctx, dir)
 	}
@@ -250,6 +254,9 @@ func (o *initOptions) sample(ctx context.Context, dir string) (*sample, error) {
 		p, err := readReviewer(r)
 		if err != nil {
 			return nil, err
+		}
+		if p.Name == o.as || o.lab && p.Name == labReviewer || slices.ContainsFunc(others, func(q person) bool { return q.Name == p.Name }) {
+			return nil, usage("--reviewer %s is there already: nobody approves their own request, so name somebody else", p.Name)
 		}
 		others = append(others, p)
 	}
@@ -290,7 +297,7 @@ func (o *initOptions) defaultRepository(ctx context.Context, dir string) string 
 	}
 	work := &workTree{dir: abs}
 	if address, err := work.git(ctx, "remote", "get-url", work.remote(ctx)); err == nil && address != "" {
-		return address
+		return gitrepo.Redact(address) // it may hold a token, and is about to be committed
 	}
 	return abs
 }

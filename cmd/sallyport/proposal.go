@@ -235,6 +235,9 @@ func (s *proposals) judge(p *proposal, changed []string, head fstest.MapFS) erro
 	if controls {
 		p.rules, p.all = s.load(rules), s.load(all)
 	}
+	if documents[reviews.RootPath] {
+		p.succeed()
+	}
 	for document, itself := range documents {
 		if reviews.KindOf(document) == reviews.KindCatalog && !p.ruled(document) {
 			if itself {
@@ -255,6 +258,26 @@ func (s *proposals) judge(p *proposal, changed []string, head fstest.MapFS) erro
 		return errors.New("the merged trust root cannot be read")
 	}
 	return nil
+}
+
+// succeed holds a new trust root to the merged one, which has to approve it as well as the new one itself.
+func (p *proposal) succeed() {
+	next := p.all.Root
+	if next == nil || p.before.Root == nil || next.Source.SHA256 == p.before.Root.Source.SHA256 {
+		return
+	}
+	wrong, need := ci.Succession(p.before, next)
+	p.all.Problems = append(p.all.Problems, wrong...)
+	if len(need.Have) >= need.Threshold {
+		return
+	}
+	for i, pending := range p.all.Pending {
+		if pending.Path == reviews.RootPath {
+			p.all.Pending[i].Needs = append(slices.Clone(pending.Needs), need)
+			return
+		}
+	}
+	p.all.Pending = append(p.all.Pending, reviews.Pending{Path: reviews.RootPath, Kind: reviews.KindRoot, Needs: []reviews.Need{need}})
 }
 
 // ruled tells whether an approval rule is for a catalog.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -19,6 +18,7 @@ import (
 // requestOptions are the flags of request.
 type requestOptions struct {
 	as, requester, name, reason, ticket string
+	base                                string
 	allow                               []string
 	lifetime                            time.Duration
 	dryRun, renew, push, pr, wait       bool
@@ -36,7 +36,8 @@ func newRequest(g *globals) *cobra.Command {
 		Long: `request writes reviews/CONNECTION/NAME.yaml on a new branch
 request/CONNECTION/NAME, commits it and pushes it when there is a remote. People
 then review it as a pull request and sign it; once merged it is in force. Before it
-commits it shows what CI will say.
+commits it shows what CI will say. The branch is what is merged and that one file: the
+work tree stays as it is, and nothing else of it is sent.
 
 On a terminal it asks for what is missing; Tab completes connections, verbs and the
 tables of the connection's catalog. Without --allow it asks for what the review of
@@ -79,6 +80,7 @@ with 1 when the branch is deleted unmerged or --timeout is over.`,
 	f.StringVar(&o.ticket, "ticket", "", "ticket that it belongs to")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print the file and what CI will say, write nothing")
 	f.BoolVar(&o.renew, "renew", false, "ask for a merged review once more, as it is")
+	f.StringVar(&o.base, "base", "", "the commit or branch to build on, with all that it has (default: what is merged, as of the last fetch)")
 	f.BoolVar(&o.push, "push", true, "push the branch when there is a remote")
 	f.BoolVar(&o.pr, "pr", false, "open the pull request, where the forge is set up")
 	f.BoolVar(&o.wait, "wait", false, "follow it until it is merged, or enforced")
@@ -116,9 +118,9 @@ func (o *requestOptions) run(c *cobra.Command, g *globals, connection string) er
 		}
 		repo.location = location
 	}
-	head, err := repo.at(ctx, "HEAD")
-	if o.renew && err == nil {
-		head, err = repo.merged(ctx)
+	head, err := repo.merged(ctx)
+	if o.base != "" {
+		head, err = repo.at(ctx, o.base)
 	}
 	if err != nil {
 		return err
@@ -253,7 +255,7 @@ func (o *requestOptions) draft(ctx context.Context, repo *accessRepo, head *snap
 		Validity:      reviews.Validity{NotBefore: begin, Expires: begin.Add(o.lifetime).Truncate(time.Second)},
 		Justification: reviews.Justification{Ticket: o.ticket, Reason: o.reason},
 	}
-	if r.Spec.Sequence, err = nextSequence(ctx, repo, d.path); err != nil {
+	if r.Spec.Sequence, err = nextSequence(ctx, repo, d.path, head.commit); err != nil {
 		return nil, err
 	}
 	if d.narrow, err = o.rules(r, tree.Reviews[name], target); err != nil {
@@ -381,54 +383,26 @@ func allows(r *reviews.Review, verb, relation string) bool {
 	return false
 }
 
-// publish commits the draft on a branch of its own and pushes it. A request is
-// then checked out, so that it can be changed; a renewal leaves the work tree alone.
+// publish commits the draft alone on top of what it was made from, on a branch of its own, and pushes that. The work
+// tree stays as it is, and what else it has stays there.
 func (o *requestOptions) publish(ctx context.Context, repo *accessRepo, head *snapshot, d *draft) (*requestResult, error) {
 	work := repo.git
 	result := &requestResult{Path: d.path, Narrow: d.narrow, Text: string(d.text), proposed: proposed{Branch: d.branch}}
 	if o.push && work.remote(ctx) == "" && o.pr {
 		return nil, hint(errors.New("a pull request needs a remote to push to"), "git remote add origin URL")
 	}
+	files := sidecarsOf(head, d.path) // they sign other bytes
+	files[d.path] = d.text
+	as, message := o.requester, fmt.Sprintf("Request %s for %s\n\n%s", d.review.Metadata.Name, o.as, o.reason)
 	if d.renews {
-		files := sidecarsOf(head, d.path)
-		files[d.path] = d.text
-		p, err := propose(ctx, repo, head.commit, d.branch, d.review.Spec.Requester, "Renew "+d.review.Metadata.Name, files, o.push)
-		if err != nil {
-			return nil, err
-		}
-		result.proposed = *p
-		return result, nil
+		as, message = d.review.Spec.Requester, "Renew "+d.review.Metadata.Name
 	}
-	if _, err := work.git(ctx, "rev-parse", "--verify", "--quiet", "refs/heads/"+d.branch); err == nil {
-		return nil, hint(fmt.Errorf("branch %s exists already", d.branch),
-			"go on there (git switch %s), delete it (git branch -D %s), or choose another --name", d.branch, d.branch)
-	}
-	if out, err := work.git(ctx, "status", "--porcelain", "--", d.path); err != nil || out != "" {
-		return nil, errors.Join(err, hint(fmt.Errorf("%s has changes that are not committed", d.path), "commit them or put them aside first"))
-	}
-	if _, err := work.git(ctx, "switch", "--quiet", "--create", d.branch); err != nil {
-		return nil, err
-	}
-	file := filepath.Join(work.dir, filepath.FromSlash(d.path))
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		return nil, err
-	}
-	if err := os.WriteFile(file, d.text, 0o644); err != nil {
-		return nil, err
-	}
-	message := fmt.Sprintf("Request %s for %s\n\n%s", d.review.Metadata.Name, o.as, o.reason)
-	if err := work.commit(ctx, o.requester, message, d.path); err != nil {
-		return nil, err
-	}
-	commit, err := work.git(ctx, "rev-parse", "HEAD")
+	p, err := propose(ctx, repo, head.commit, d.branch, as, message, files, o.push)
 	if err != nil {
 		return nil, err
 	}
-	result.Commit = commit
-	if !o.push {
-		return result, nil
-	}
-	return result, work.publish(ctx, repo.branch, &result.proposed)
+	result.proposed = *p
+	return result, nil
 }
 
 func printDraft(out io.Writer, asJSON bool, d *draft, ci *ciVerdict) error {
@@ -456,10 +430,8 @@ func tellRequest(out io.Writer, repo *accessRepo, d *draft, r *requestResult, el
 	switch {
 	case elsewhere:
 		fmt.Fprintf(out, "  to change it: git clone --branch %s %s\n", d.branch, repo.location)
-	case d.renews:
-		fmt.Fprintf(out, "  to change it: git switch %s\n", d.branch)
 	default:
-		fmt.Fprintf(out, "  to change it: edit %s, then `sallyport check`, commit", d.path)
+		fmt.Fprintf(out, "  to change it: git switch %s, edit %s, then `sallyport check`, commit", d.branch, d.path)
 		if r.Pushed {
 			fmt.Fprint(out, " and push")
 		}

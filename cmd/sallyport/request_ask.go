@@ -225,6 +225,9 @@ func (o *requestOptions) renewal(ctx context.Context, repo *accessRepo, merged *
 		}
 	}
 	review := tree.Reviews[name]
+	if review == nil && len(tree.Reviews) == 0 {
+		return nil, hint(fmt.Errorf("%s has no usable review %s, nor any other", merged.ref, oneLine(name)), "sallyport check --ref %s says what is wrong with it, if it is there; else ask anew, without --renew", merged.ref)
+	}
 	if review == nil {
 		return nil, hint(fmt.Errorf("%s has no usable review %s", merged.ref, oneLine(name)), "its reviews: %s", shortList(sortedKeys(tree.Reviews), 20))
 	}

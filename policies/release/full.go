@@ -40,6 +40,11 @@ type verifiedConnection struct {
 // Three things stay sync's word: when it first saw a signature, that the documents
 // are those of the branch's head, and which version of a name came after which.
 func (r *Release) verifyFully(ctx context.Context, before *Release) error {
+	// The config is approved, or the rest of this refuses it. An extension by the trust root counts from this end on.
+	if e, most := r.Envelope, r.Config.Spec.Freshness.ValidFor; e.ValidUntil.After(e.IssuedAt.Add(most.Std())) {
+		return fmt.Errorf("%w: it is valid until %s, longer than the %s from its issue that spec.freshness.validFor of the approved settings allows",
+			ErrUnverified, e.ValidUntil.UTC().Format(time.RFC3339), most)
+	}
 	now := &verified{policy: r.Envelope.Bundles[PolicyBundle], connections: map[string]verifiedConnection{}}
 	var known *verified
 	if before != nil && before.verified != nil && before.verified.policy == now.policy {
@@ -142,9 +147,15 @@ func (c *Connection) reviewKey(r *Review, sidecars map[string][]byte) (key [sha2
 
 // judge loads the documents by themselves and compares.
 func (s *suspects) judge(ctx context.Context, r *Release) error {
-	times, err := s.seen.times(r.Envelope.IssuedAt.Add(clockSkew))
+	latest := r.Envelope.IssuedAt.Add(clockSkew)
+	times, err := s.seen.times(latest)
 	if err != nil {
 		return err
+	}
+	for name, review := range s.reviews {
+		if review.ApprovedAt.After(latest) {
+			return fmt.Errorf("review %s was approved at %s, after the release was made", name, review.ApprovedAt.UTC().Format(time.RFC3339))
+		}
 	}
 	files, err := s.documents.fs()
 	if err != nil {

@@ -90,6 +90,39 @@ func TestFullVerificationTakesWhatIsApproved(t *testing.T) {
 	}
 }
 
+// How long a release may be used is in the signed settings, so the release key cannot say more: neither in the first
+// release nor in a later one whose bundles are known already. Less is up to it.
+func TestReleaseKeyDoesNotChooseValidity(t *testing.T) {
+	r := newFullRepo(t)
+	before, err := r.openFully(r.publish(7), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		until time.Duration
+		holds bool
+	}{
+		"ten years":     {10 * 365 * 24 * time.Hour, false},
+		"a second more": {24*time.Hour + time.Second, false},
+		"as signed":     {24 * time.Hour, true},
+		"less":          {time.Hour, true},
+	} {
+		in := r.input(8)
+		in.ValidFor = c.until
+		dir := r.publishInput(in)
+		for _, last := range []*release.Release{nil, before} {
+			if _, err := r.openFully(dir, last); (err == nil) != c.holds || err != nil && (!errors.Is(err, release.ErrUnverified) || !strings.Contains(err.Error(), "spec.freshness.validFor")) {
+				t.Errorf("%s, after %v: %v", name, last != nil, err)
+			}
+		}
+	}
+	in := r.input(9)
+	in.History = map[string]release.History{"orders-db": {"etl-nightly": {Sequence: 4, Commit: "c", At: now.AddDate(4, 0, 0)}}}
+	if _, err := r.openFully(r.publishInput(in), nil); err == nil || !strings.Contains(err.Error(), "after the release was made") {
+		t.Errorf("approved in the future: %v", err)
+	}
+}
+
 // The release key alone, in the hands of whoever took sync over, grants nothing.
 // Each of these opens without full verification.
 func TestCompromisedSync(t *testing.T) {

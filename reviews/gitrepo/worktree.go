@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	git "github.com/go-git/go-git/v5"
@@ -161,10 +162,13 @@ func run(ctx context.Context, dir string, args ...string) (string, error) {
 		if said == "" {
 			said = strings.TrimSpace(out.String())
 		}
-		return "", fmt.Errorf("git %s: %w: %s", verb(args), err, said)
+		return "", fmt.Errorf("git %s: %w: %s", verb(args), err, userOfURL.ReplaceAllString(said, "$1"))
 	}
 	return strings.TrimRight(out.String(), "\n"), nil
 }
+
+// userOfURL is where addresses hold a token, which git leaves in its messages.
+var userOfURL = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)[^/\s'"]*@`)
 
 func verb(args []string) string {
 	for _, a := range args {
