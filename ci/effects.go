@@ -299,9 +299,9 @@ func rootFacts(r *reviews.Root) []string {
 		facts = append(facts, "gateway "+g.Name+" has key "+reviews.Key{Key: g.Key}.Fingerprint())
 	}
 	for _, v := range s.Revoked {
-		fact := revokedText(v) + " is revoked, and all that it approved is void"
+		fact := v.String() + " is revoked, and all that it approved is void"
 		if v.Mode == "after" {
-			fact = revokedText(v) + " is revoked, and what it approved from " + stamp(v.At) + " on is void"
+			fact = v.String() + " is revoked, and what it approved from " + stamp(v.At) + " on is void"
 		}
 		facts = append(facts, fact)
 	}
@@ -309,13 +309,6 @@ func rootFacts(r *reviews.Root) []string {
 		facts = append(facts, "the document with sha256 "+t.SHA256+" is closed for good")
 	}
 	return facts
-}
-
-func revokedText(v reviews.Revocation) string {
-	if v.Principal != "" {
-		return v.Principal
-	}
-	return "key " + v.Fingerprint
 }
 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04Z") }

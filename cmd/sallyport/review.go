@@ -168,7 +168,7 @@ func hearForge(ctx context.Context, g *globals, p *proposal, arg string) error {
 	if m := cmpMatch(pullNumber.FindStringSubmatch(arg), pullURL.FindStringSubmatch(arg)); m != nil {
 		number, _ = strconv.Atoi(m[1])
 	}
-	w, err := f.word(ctx, number, p.repo.branch, p.branch)
+	w, err := f.word(ctx, number, p.branch)
 	p.hear(w)
 	return err
 }

@@ -20,6 +20,7 @@
 #   that allows select on something, for the verbs that stay within the table.
 package sallyport.coverage
 
+import data.sallyport.clusters
 import data.sallyport.hosts
 import data.sallyport.patterns
 
@@ -71,6 +72,8 @@ covers(rule, effect) if {
 	object.get(rule, "columns", null) == null
 } else if { # on an ssh host
 	hosts.covers(rule, effect)
+} else if { # on a cluster
+	clusters.covers(rule, effect)
 }
 
 allowed := {i | some [i, _] in allowing}
@@ -92,6 +95,12 @@ holding contains [i, j] if {
 	some j, rule in input.review.spec.hold
 	some i, effect in effects
 	hosts.touches(rule, effect)
+}
+
+holding contains [i, j] if {
+	some j, rule in input.review.spec.hold
+	some i, effect in effects
+	clusters.touches(rule, effect)
 }
 
 holding contains [i, j] if {

@@ -116,7 +116,7 @@ func (a *access) forge(key ssh.Signer, change func(*release.Envelope)) []byte {
 	a.t.Helper()
 	head := a.run("rev-parse", "HEAD")
 	e := release.Envelope{
-		Repo: repoID, Ref: "refs/heads/main", Commit: head, Sequence: 90, Bundles: map[string]string{}, Reviews: map[string]int64{},
+		Repo: repoID, Ref: "refs/heads/main", Commit: head, Sequence: 90, Bundles: map[string]string{},
 		Taken: []release.Taken{{Commit: head, At: start}},
 	}
 	if change != nil {

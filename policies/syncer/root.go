@@ -130,7 +130,7 @@ func (f *fold) sighted(c *gitrepo.Commit) time.Time {
 
 // changesBytes tells whether config or policies differ, signatures aside, and names one that does.
 func changesBytes(a, b *gitrepo.Tree) (string, error) {
-	changes, err := gitrepo.Diff(a, b)
+	changes, err := diff(a, b)
 	if err != nil {
 		return "", err
 	}

@@ -24,6 +24,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -44,10 +45,12 @@ var ErrRollback = errors.New("rollback_detected")
 // DefaultEvery is how often Watch asks the remote unless told otherwise.
 const DefaultEvery = time.Second
 
-// SoftMemoryLimit, in bytes, is for debug.SetMemoryLimit of a process that does
-// nothing but sync: enough for 100,000 reviews. The collector works harder near it,
-// where it would otherwise let the memory double.
-const SoftMemoryLimit = 1 << 30
+// TuneMemory is for a process that does nothing but sync: its garbage is collected
+// seldom up to 1 GiB, which is enough for 100,000 reviews, and hard near it.
+func TuneMemory() {
+	debug.SetMemoryLimit(1 << 30)
+	debug.SetGCPercent(300)
+}
 
 // Options configure a Syncer. All fields without a default are required.
 type Options struct {
@@ -100,11 +103,13 @@ type Syncer struct {
 
 	every    time.Duration // how often Watch asks the remote, 0 without it
 	asked    time.Time     // when the forge was last asked about what is pending
-	asks     int           // how often, since the last commit was taken in
+	asking   time.Time     // since when in vain: when the last commit was taken in, or later
+	limited  time.Time     // until when the forge wants no question
 	awaiting string        // why that is still pending
 	built    *release.Cache
-	outTag   string // of the release that lies in opt.Out
-	said     string // last error that was logged, so that a lasting one is logged once
+	past     map[string]history // by connection
+	outTag   string             // of the release that lies in opt.Out
+	said     string             // last error that was logged, so that a lasting one is logged once
 
 	mu     sync.Mutex
 	result Result // of the last Once, guarded by mu
@@ -185,7 +190,7 @@ func open(opt Options) (*Syncer, error) {
 	}
 	s := &Syncer{
 		opt: opt, mirror: mirror, state: st, publish: publishRelease, cache: reviews.NewCache(), auto: map[string]string{}, built: release.NewCache(),
-		log: opt.Log.With("remote", mirror.Remote(), "branch", opt.Branch),
+		log: opt.Log.With("remote", mirror.Remote(), "branch", opt.Branch), asking: opt.Now(),
 	}
 	if st.Published != nil {
 		s.reached = st.Published.IssuedAt // nothing is signed unless the remote was reached
@@ -255,7 +260,8 @@ func (s *Syncer) round(ctx context.Context) (Result, error) {
 		if err != nil {
 			return Result{}, err
 		}
-		s.state, result.Commits, s.asks = next, commits, 0
+		s.state, result.Commits = next, commits
+		s.asked, s.asking = time.Time{}, s.opt.Now()
 		if err := s.chooseAudit(next.Good); err != nil {
 			return result, errors.Join(err, next.save(s.opt.StateDir))
 		}
@@ -379,7 +385,7 @@ func (s *Syncer) Watch(ctx context.Context, every time.Duration) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-s.opt.Wake:
-			s.asks = min(s.asks, 3) // somebody may just have approved what waits
+			s.askSooner()
 			timer.Reset(max(0, wakeGap-time.Since(ended)))
 			continue
 		case <-timer.C:

@@ -88,6 +88,7 @@ type use struct {
 	start, end int // of the name
 	from, to   int // of what a sub-select replaces: the name, ONLY before it and * behind it
 	hasAlias   bool
+	renamed    bool // the alias has column names of its own
 	only       bool
 	sample     string          // TABLESAMPLE …, when it moves into the sub-select
 	system     []string        // system columns that the sub-select shows

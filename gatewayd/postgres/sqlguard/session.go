@@ -337,7 +337,7 @@ func settingValues(args []*pg.Node) ([]string, bool) {
 
 // setting notes that a setting gets a value, or refuses it.
 func (a *analysis) setting(name, value string, list []string, local bool) {
-	if !settingAllowed(name, value) {
+	if !SettingAllowed(name, value) {
 		a.refuseSetting(name)
 		return
 	}
