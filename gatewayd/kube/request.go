@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sallyport-dev/sallyport/gatewayd"
@@ -28,6 +29,7 @@ type exchange struct {
 	path    string // and query, for the API server
 	accept  string
 	auditID string
+	pipes   sync.WaitGroup // of answers that are still being looked through
 	result  record.Result
 }
 
@@ -52,7 +54,7 @@ func (v *server) serve(w http.ResponseWriter, r *http.Request) {
 		writeStatus(w, http.StatusNotFound, "NotFound", "", "sallyport: the path does not begin with a connection: the server of a kubeconfig is https://HOST:PORT/CONNECTION, as `sallyport connect --kubeconfig` writes it")
 		return
 	}
-	from, err := whoAsks(r, name)
+	from, err := v.whoAsks(r, name, false)
 	if err != nil {
 		writeStatus(w, http.StatusForbidden, "Forbidden", "credential_unclear", "sallyport: "+err.Error())
 		return
@@ -71,7 +73,10 @@ func (v *server) serve(w http.ResponseWriter, r *http.Request) {
 		deny(w, err)
 		return
 	}
-	defer func() { x.command.End(x.result) }()
+	defer func() {
+		x.pipes.Wait()
+		x.command.End(x.result)
+	}()
 	ctx, cancel := x.context(r.Context())
 	defer cancel()
 	if x.call.Kind == call.Exec || x.call.Kind == call.Attach || x.call.Kind == call.PortForward {

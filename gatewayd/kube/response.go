@@ -140,8 +140,13 @@ func (x *exchange) replace(resp *http.Response, body io.ReadCloser) error {
 	return nil
 }
 
+// whole is an answer that is there at once: recorded with the end of its command, for the cost of one.
 func (x *exchange) whole(resp *http.Response, b []byte) error {
-	if err := x.show(b, 0); err != nil {
+	if err := x.command.AddRows(0, int64(len(b))); err != nil {
+		return err
+	}
+	x.result.Bytes = int64(len(b))
+	if err := x.command.Finish("response", b[:min(len(b), maxShown)], x.result); err != nil {
 		return err
 	}
 	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(b)), int64(len(b))
@@ -192,7 +197,7 @@ func (x *exchange) document(resp *http.Response) error {
 // pipe is a body that copy writes. It ends with its reader and with what it is made from.
 func (x *exchange) pipe(from io.Closer, copy func(write func([]byte, int) error) error) io.ReadCloser {
 	r, w := io.Pipe()
-	go func() {
+	x.pipes.Go(func() {
 		defer from.Close()
 		err := copy(func(b []byte, items int) error {
 			if err := x.show(b, items); err != nil {
@@ -205,7 +210,7 @@ func (x *exchange) pipe(from io.Closer, copy func(write func([]byte, int) error)
 			x.result.Outcome, x.result.Message = "failed", "the answer was cut short"
 		}
 		w.CloseWithError(err)
-	}()
+	})
 	return r
 }
 

@@ -110,5 +110,8 @@ func (v *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeStatus(w, http.StatusInternalServerError, "InternalError", "internal_error", "sallyport: the gateway failed while it served this request")
 	}()
 	w.Header().Set("Cache-Control", "no-cache, private")
+	if _, path, ok := split(r.RequestURI); ok && call.Parse(http.MethodGet, path).Kind == call.Discovery {
+		w = plainErrors{w}
+	}
 	v.serve(w, r)
 }

@@ -38,6 +38,7 @@ type session struct {
 	core  *gatewayd.Session
 	masks []reviews.Mask
 	out   *redact.Rules // for text
+	known sync.Map      // what rules made, by resource
 
 	// The rest is guarded by server.mu.
 	running int
@@ -51,12 +52,13 @@ type credentialOf struct {
 	attempt gatewayd.Attempt
 	key     sessionKey
 	until   time.Time
+	unread  bool // the token is only known by its digest, so that nothing can begin with it
 }
 
 var errCredential = errors.New("the request has no single credential: send one header \"Authorization: Bearer\" with a review token, as `sallyport kube-token` makes it, or a client certificate")
 
 // whoAsks reads who asks. Nothing of it is verified yet, except that a certificate's key is the client's, which TLS saw to.
-func whoAsks(r *http.Request, target string) (*credentialOf, error) {
+func (v *server) whoAsks(r *http.Request, target string, again bool) (*credentialOf, error) {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		return nil, err
@@ -73,6 +75,10 @@ func whoAsks(r *http.Request, target string) (*credentialOf, error) {
 		}
 		c.attempt.Token = strings.TrimSpace(token)
 		c.key.credential = sha256.Sum256([]byte(token))
+		if !again && v.has(c.key) { // ready asks whether it still may be used
+			c.unread = true
+			return c, nil
+		}
 		claims, err := identity.Unverified(c.attempt.Token)
 		if err != nil {
 			return c, nil // Begin refuses it, and says why
@@ -118,7 +124,17 @@ func (v *server) enter(r *http.Request, c *credentialOf) (s *session, leave func
 		if err != errAgain {
 			return nil, nil, err
 		}
+		if c, err = v.whoAsks(r, c.attempt.Target, true); err != nil {
+			return nil, nil, err
+		}
 	}
+}
+
+// has reports whether a session is there already, so that its token need not be read again.
+func (v *server) has(key sessionKey) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.sessions[key] != nil
 }
 
 var errAgain = errors.New("the session has ended meanwhile")
@@ -152,8 +168,12 @@ func (s *session) ready(c *credentialOf) error {
 		s.server.forget(s) // Begin says what is wrong with the credential now
 		return errAgain
 	}
-	if s.core != nil {
+	switch {
+	case s.core != nil:
 		return nil
+	case c.unread:
+		s.server.forget(s)
+		return errAgain
 	}
 	core, err := s.server.options.Gateway.Begin(context.Background(), c.attempt)
 	if err != nil {
@@ -178,6 +198,17 @@ func (s *session) ready(c *credentialOf) error {
 
 // rules are the masks of one resource.
 func (s *session) rules(resource string) (*jsonmask.Rules, error) {
+	if rules, made := s.known.Load(resource); made {
+		return rules.(*jsonmask.Rules), nil
+	}
+	rules, err := s.makeRules(resource)
+	if err == nil {
+		s.known.Store(resource, rules)
+	}
+	return rules, err
+}
+
+func (s *session) makeRules(resource string) (*jsonmask.Rules, error) {
 	var masks []jsonmask.Mask
 	for _, m := range s.masks {
 		if m.Resource == "" || m.Resource != resource {

@@ -3,6 +3,7 @@ package kube
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 
@@ -47,8 +48,21 @@ func (s *status) text() []byte {
 	return append(b, '\n')
 }
 
+// plainErrors is the way to a client that asks what the server serves: client-go shows what is wrong there only when it is text.
+type plainErrors struct{ http.ResponseWriter }
+
+// Unwrap is for http.ResponseController.
+func (w plainErrors) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
 func writeStatus(w http.ResponseWriter, code int, reason, rule, message string) {
 	h := w.Header()
+	if _, plain := w.(plainErrors); plain {
+		h.Set("Content-Type", "text/plain; charset=utf-8")
+		h.Set("X-Content-Type-Options", "nosniff")
+		w.WriteHeader(code)
+		io.WriteString(w, message+"\n")
+		return
+	}
 	h.Set("Content-Type", "application/json")
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(code)

@@ -142,14 +142,14 @@ type pump struct {
 	writing     sync.Mutex   // of messages to the client
 }
 
-// end says what ended a pump: nil for the client or the API server leaving in good order.
+// end closes the client's WebSocket, and says why when the session was cut.
 func (p *pump) end(ctx context.Context) {
 	cut := (*gatewayd.Cut)(nil)
 	if !errors.As(context.Cause(ctx), &cut) {
 		p.here.Close(websocket.StatusNormalClosure, "")
 		return
 	}
-	p.x.result.Outcome, p.x.result.Message = "cut", cut.Rule
+	p.x.result.Outcome = "cut"
 	last, cancel := context.WithTimeout(context.Background(), parting)
 	defer cancel()
 	text := "sallyport: session cut: " + cut.Error()
@@ -164,40 +164,58 @@ func (p *pump) end(ctx context.Context) {
 	p.here.Close(websocket.StatusPolicyViolation, text)
 }
 
+// always is for the client's WebSocket: a context that ends closes it, and the client is to be told why first.
+var always = context.Background()
+
+// closeLate closes the client's WebSocket some time after ctx has ended, though it takes nothing any more.
+func (p *pump) closeLate(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, func() {
+		time.Sleep(parting)
+		p.here.CloseNow()
+	})
+}
+
 // forward carries bytes that nobody looks at, and counts them.
-func (p *pump) forward(ctx context.Context) {
-	ctx, cancel := context.WithCancel(ctx)
+func (p *pump) forward(outer context.Context) {
+	ctx, cancel := context.WithCancel(outer)
 	defer cancel()
+	defer p.closeLate(outer)()
 	var received atomic.Int64
 	both := sync.WaitGroup{}
-	carry := func(from, to *websocket.Conn, count *atomic.Int64, limit bool) {
+	both.Go(func() {
 		defer cancel()
 		for {
-			kind, b, err := from.Read(ctx)
-			if err != nil {
+			kind, b, err := p.here.Read(always)
+			if err != nil || p.there.Write(ctx, kind, b) != nil {
 				return
 			}
-			count.Add(int64(len(b)))
-			if limit && p.x.command.AddRows(0, int64(len(b))) != nil {
-				return
-			}
-			if to.Write(ctx, kind, b) != nil {
-				return
-			}
+			p.sent.Add(int64(len(b)))
 		}
-	}
-	both.Go(func() { carry(p.here, p.there, &p.sent, false) })
-	both.Go(func() { carry(p.there, p.here, &received, true) })
-	both.Wait()
+	})
+	both.Go(func() {
+		defer cancel()
+		for {
+			kind, b, err := p.there.Read(ctx)
+			if err != nil || p.x.command.AddRows(0, int64(len(b))) != nil || p.here.Write(always, kind, b) != nil {
+				return
+			}
+			received.Add(int64(len(b)))
+		}
+	})
+	<-ctx.Done()
+	p.there.CloseNow()
 	p.x.result.Outcome, p.x.result.Message = "ok", ""
+	p.end(outer)
+	p.here.CloseNow()
+	both.Wait()
 	p.x.result.Tag = fmt.Sprintf("%d bytes sent, %d received, not looked at", p.sent.Load(), received.Load())
-	p.end(ctx)
 }
 
 // run carries an exec or attach: what the process says is masked and recorded before the client has it.
 func (p *pump) run(outer context.Context) {
 	ctx, cancel := context.WithCancel(outer)
 	defer cancel()
+	defer p.closeLate(outer)()
 	out, errs := p.output(ctx, "stdout", channelStdout), p.output(ctx, "stderr", channelStderr)
 	input := make(chan struct{})
 	go func() { defer close(input); p.input(ctx, cancel) }()
@@ -206,12 +224,13 @@ func (p *pump) run(outer context.Context) {
 	errs.Close()
 	said := []string{(<-out.done).String(), (<-errs.done).String()}
 	if ended != nil { // last, as the API server sends it
-		p.status(outer, ended)
+		p.status(ended)
 	}
+	p.there.CloseNow()
 	p.x.result.Message = strings.Join(said, "; ")
 	p.end(outer)
+	p.here.CloseNow()
 	cancel()
-	p.there.CloseNow()
 	<-input
 }
 
@@ -219,7 +238,7 @@ func (p *pump) run(outer context.Context) {
 func (p *pump) input(ctx context.Context, cancel func()) {
 	defer cancel() // the client has gone: nobody waits for the command
 	for {
-		kind, b, err := p.here.Read(ctx)
+		kind, b, err := p.here.Read(always)
 		if err != nil {
 			return
 		}
@@ -266,7 +285,7 @@ func (p *pump) said(ctx context.Context, out, errs *outlet) []byte {
 }
 
 // status passes on how the command ended.
-func (p *pump) status(ctx context.Context, b []byte) {
+func (p *pump) status(b []byte) {
 	shown, _, err := p.x.rules.Document(b)
 	if err != nil {
 		shown = bytes.TrimSpace(newStatus(http.StatusBadGateway, "InternalError", "response_unreadable", "sallyport: how the command ended cannot be read").text())
@@ -289,7 +308,7 @@ func (p *pump) status(ctx context.Context, b []byte) {
 	}
 	p.writing.Lock()
 	defer p.writing.Unlock()
-	p.here.Write(ctx, websocket.MessageBinary, append([]byte{channelStatus}, shown...))
+	p.here.Write(always, websocket.MessageBinary, append([]byte{channelStatus}, shown...))
 }
 
 // outlet carries one stream of a process to the client.
@@ -328,7 +347,7 @@ func (p *pump) output(ctx context.Context, name string, channel byte) *outlet {
 			}
 			p.writing.Lock()
 			defer p.writing.Unlock()
-			return p.here.Write(ctx, websocket.MessageBinary, append([]byte{channel}, b...))
+			return p.here.Write(always, websocket.MessageBinary, append([]byte{channel}, b...))
 		})
 		r.CloseWithError(cmpErr(err))
 		sum.Sum(m.sum[:0])

@@ -275,7 +275,17 @@ func (a answer) message() string {
 // records are those of all sessions, once all have ended.
 func (w *world) records() []record.Record {
 	w.t.Helper()
-	w.eventually("the sessions have ended", func() bool { return len(w.gateway.Status().Sessions) == 0 })
+	w.eventually("the sessions have ended, and handed on their summaries", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		recorded := int64(0)
+		for _, s := range w.summaries {
+			if s.Recording != "" {
+				recorded++
+			}
+		}
+		return recorded == w.gateway.Status().Opened
+	})
 	w.mu.Lock()
 	sums := append([]record.Summary(nil), w.summaries...)
 	w.mu.Unlock()

@@ -169,11 +169,11 @@ func (s *KubeServer) writeFiles() error {
 	if err != nil {
 		return err
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
+	der, err := x509.MarshalECPrivateKey(key)
 	if err != nil {
 		return err
 	}
-	if err := writePEM(filepath.Join(s.dir, "sa.key"), "PRIVATE KEY", der, 0o600); err != nil {
+	if err := writePEM(filepath.Join(s.dir, "sa.key"), "EC PRIVATE KEY", der, 0o600); err != nil {
 		return err
 	}
 	for name, text := range map[string]string{

@@ -27,8 +27,8 @@ touches(rule, effect) if {
 }
 
 about(rule, effect) if {
+	effect.resource in rule.resources # what tells most rules apart
 	effect.verb in rule.verbs
-	effect.resource in rule.resources
 	runs(rule, effect)
 }
 
@@ -71,9 +71,9 @@ fits(pattern, text) if {
 	pattern == text
 	text != ""
 } else if {
+	text != ""
 	[before, after] := split(pattern, "*")
 	startswith(text, before)
 	endswith(text, after)
 	count(text) >= count(before) + count(after)
-	text != ""
 }

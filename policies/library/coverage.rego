@@ -30,8 +30,16 @@ effects := input.command.effects
 # rule, covers the effect.
 allowing contains [i, j] if {
 	some i, effect in effects
+	not effect.resource
 	some j, rule in input.review.spec.allow
 	covers(rule, effect)
+}
+
+allowing contains [i, j] if { # on a cluster
+	some i, effect in effects
+	effect.resource
+	some j, rule in input.review.spec.allow
+	clusters.covers(rule, effect)
 }
 
 allowing contains [i, j] if { # temporary tables
@@ -46,6 +54,12 @@ asking contains [i, j] if {
 	some j, rule in input.review.spec.hold
 	some i, effect in effects
 	covers(rule, effect)
+}
+
+asking contains [i, j] if {
+	some j, rule in input.review.spec.hold
+	some i, effect in effects
+	clusters.covers(rule, effect)
 }
 
 # covers: what most rules and effects are stands first, the rest is only looked at
@@ -72,8 +86,6 @@ covers(rule, effect) if {
 	object.get(rule, "columns", null) == null
 } else if { # on an ssh host
 	hosts.covers(rule, effect)
-} else if { # on a cluster
-	clusters.covers(rule, effect)
 }
 
 allowed := {i | some [i, _] in allowing}

@@ -118,7 +118,7 @@ func (c *Call) parse(method, target string) *policies.Refusal {
 // parseQuery is stricter than url.ParseQuery: no semicolons, and only text.
 func parseQuery(raw string) (url.Values, *policies.Refusal) {
 	query, err := url.ParseQuery(raw)
-	if err != nil {
+	if err != nil || strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '#' }) { // which some take for the end
 		return nil, unclear("the query cannot be read") // the cause may quote it
 	}
 	for name, values := range query {
@@ -152,6 +152,9 @@ func (c *Call) route(method string, parts []string, query url.Values) *policies.
 	}
 	if rest[0] == "watch" || rest[0] == "proxy" {
 		return unknown("the paths …/%s/… are not served: they are older than ?watch=true and subresources", rest[0])
+	}
+	if rest[0] == "namespaces" && len(rest) > 2 && rest[2] == "namespaces" {
+		return unknown("there is no namespace within a namespace")
 	}
 	return c.resource(method, group, c.namespaced(rest), query)
 }
@@ -188,7 +191,7 @@ func (c *Call) namespaced(rest []string) []string {
 
 // resource reads RESOURCE[/NAME[/SUBRESOURCE]].
 func (c *Call) resource(method, group string, rest []string, query url.Values) *policies.Refusal {
-	if !resourceForm.MatchString(rest[0]) || rest[0] == "namespaces" && c.Namespace != "" && rest[1] != c.Namespace {
+	if !resourceForm.MatchString(rest[0]) {
 		return unknown("%q is not the name of a resource", rest[0])
 	}
 	c.Resource = rest[0]

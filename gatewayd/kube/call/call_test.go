@@ -15,7 +15,7 @@ func TestRefusesWhatIsUnclear(t *testing.T) {
 			"/api/v1/./pods", "/api/v1/namespaces/a/pods/%2e%2e", "/api/v1/namespaces/a%2fb/pods", "/api/v1/pods%00", "/api/v1/pods;x=1",
 			"/api/v1/namespaces/a/pods/x;y=1", "/api/v1/namespaces/a/%70ods", "/api/v1/pods#x", `/api/v1\pods`, "/api/v1/namespaces/ä/pods",
 			"/api/v1/pods?watch=true&watch=false", "/api/v1/pods?watch", "/api/v1/pods?watch=", "/api/v1/pods?watch=yes", "/api/v1/pods?watch=TRUE",
-			"/api/v1/pods?fieldSelector=a&fieldSelector=b", "/api/v1/pods?limit=1;watch=true", "/api/v1/pods?%zz", "/api/v1/pods?limit=%00", "/api/v1/pods?limit=%ff",
+			"/api/v1/pods?fieldSelector=a&fieldSelector=b", "/api/v1/pods?limit=1;watch=true", "/api/v1/pods?%zz", "/api/v1/pods?limit=%00", "/api/v1/pods?limit=%ff", "/api/v1/pods?limit=1#x", "/api/v1/namespaces/a/pods/x/exec?command=ls#x", "/api/v1/pods?limit=ä", "/api/v1/pods?limit=1 2",
 			"/api/v1/pods?as=admin", "/api/v1/namespaces/a/pods/x?watch=true", "/api/v1/namespaces/a/pods/x/log?insecureSkipTLSVerifyBackend=true",
 			"/api/v1/namespaces/a/pods/x/exec", "/api/v1/namespaces/a/pods/x/exec?command=", "/api/v1/namespaces/a/pods/x/exec?command=ls&container=a&container=b",
 			"/api/v1/namespaces/a/pods/x/attach?command=ls", "/api/v1/pods?x=" + strings.Repeat("a", maxTarget), "/version?watch=true",
@@ -24,7 +24,7 @@ func TestRefusesWhatIsUnclear(t *testing.T) {
 			"/healthz", "/metrics", "/logs/x", "/debug/pprof", "/api/v1/watch/pods", "/api/v1/watch/namespaces/a/secrets", "/apis/apps/v1/watch/deployments",
 			"/api/v1/proxy/nodes/n", "/api/v1x/pods", "/apis/nodot/v1/things", "/apis/apps/pods/x/y", "/API/v1/pods", "/api/V1/pods", "/api/v1/Pods",
 			"/api/v1/namespaces/a/pods/x/unheard", "/api/v1/namespaces/a/pods/x/exec/y", "/api/v1/namespaces/a/pods/x/log/y", "/api/v1/nodes/n/exec",
-			"/apis/metrics.k8s.io/v1beta1/namespaces/a/pods/x/exec", "/api/v1/namespaces/a/namespaces/b", "/apis/apps/v1/namespaces/a/deployments/x/log",
+			"/apis/metrics.k8s.io/v1beta1/namespaces/a/pods/x/exec", "/api/v1/namespaces/a/namespaces/b", "/api/v1/namespaces/a/namespaces/a", "/api/v1/namespaces/a/namespaces", "/apis/apps/v1/namespaces/a/deployments/x/log",
 			"/.well-known/openid-configuration", "/openid/v1/jwks", "/openapi", "/openapi/v4", "/apis/a/b/c/d",
 		},
 		"proxy_refused": {
