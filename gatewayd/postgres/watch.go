@@ -5,10 +5,12 @@ import (
 	"time"
 )
 
-// Others change a target's schema without a word to the gateway. What a statement
-// must not depend on is bound so that it cannot: columns of masked relations by
-// position. For everything else (a table renamed to another's name, a column
-// dropped and one added, a view replaced) the sessions of a connection look, once in
+// Others change a target's schema without a word to the gateway. That nothing is
+// shown unmasked because of it is what sqlguard's fences and the descriptions of
+// answers see to. So that statements do not fail for longer than they must, and new
+// columns and views are masked as they are now, the sessions of a connection look,
+// once in lookEvery between them, whether the schema is still the one that they know.
+
 // lookEvery between them, whether the schema is still the one that they know.
 
 // lookEvery is how long a change of the schema by others can go unnoticed while statements run.

@@ -2,6 +2,7 @@ package sqlguard
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v6"
@@ -103,10 +104,14 @@ func (a *analysis) questions(u *use, s *site) []string {
 		a.refuse("unknown_relation", "%s is being changed at this moment; run the statement again", u.rel.qualified())
 		return nil
 	}
-	if !u.target && !u.isView() && s.top != nil && a.proved(u, s, last, id) {
+	rows := a.rowsOfItsOwn(u, id)
+	if rows == "" && !u.target && !u.isView() && s.top != nil && a.proved(u, s, last, id) {
 		return nil
 	}
 	asked := []string{id.isRelation(u.schema, u.name)}
+	if rows != "" {
+		asked = append(asked, rows)
+	}
 	if u.isView() {
 		rules, ok := a.g.rules(u.rel)
 		if !ok {
@@ -128,6 +133,64 @@ func (a *analysis) questions(u *use, s *site) []string {
 		}
 	}
 	return asked
+}
+
+// rowsOfItsOwn asks of each row whether it is of the relation or of a child that it
+// had, where a relation with masked columns could be made a child of it. "" where none could.
+func (a *analysis) rowsOfItsOwn(u *use, id *identity) string {
+	if !strings.Contains("rp", u.rel.Kind) || !a.g.couldAdopt(u.rel) {
+		return ""
+	}
+	oids := make([]string, 0, 1)
+	for _, r := range a.g.family(u.rel) {
+		member := a.g.identity(r)
+		if member == nil {
+			a.refuse("unknown_relation", "%s is being changed at this moment; run the statement again", r.qualified())
+			return ""
+		}
+		oids = append(oids, strconv.FormatUint(uint64(member.relation), 10))
+	}
+	alias := quoteIdent(u.alias)
+	switch {
+	case u.replaced:
+		alias = sourceAlias
+	case a.facts.joinAlias || a.facts.aliases[u.alias] > 1 && !u.hasAlias:
+		a.refuse("rewrite_failed", "%s could be made a parent of a table with masked columns, so its rows are looked at; give it an alias of its own, and joins none", u.rel.qualified())
+	}
+	return "(" + alias + ".tableoid is null or " + alias + ".tableoid operator(pg_catalog.=) any ('{" + strings.Join(oids, ",") + "}'::pg_catalog.oid[]))"
+}
+
+// couldAdopt says whether a relation with masked columns has all columns of another
+// one, so that it could be made a child of it, and would show there what is masked.
+func (g *Guard) couldAdopt(r *Relation) bool {
+	family := g.family(r)
+	for _, m := range g.masked {
+		if m.system || m.rel == r || !strings.Contains("rpf", m.rel.Kind) || len(r.Columns) == 0 || slices.Contains(family, m.rel) {
+			continue
+		}
+		fits, shows := true, false
+		for _, col := range r.Columns {
+			fits = fits && m.rel.Column(col.Name) != nil
+			shows = shows || m.with[col.Name] != "" && (g.masked[key(r.Schema, r.Name)] == nil || g.masked[key(r.Schema, r.Name)].with[col.Name] == "")
+		}
+		if fits && shows {
+			return true
+		}
+	}
+	return false
+}
+
+// family is a relation with its children, their children and so on.
+func (g *Guard) family(r *Relation) []*Relation {
+	family := []*Relation{r}
+	for i := 0; i < len(family); i++ {
+		for _, child := range g.children[family[i].qualified()] {
+			if !slices.Contains(family, child) {
+				family = append(family, child)
+			}
+		}
+	}
+	return family
 }
 
 // names says whether any column reference has a name among its parts.

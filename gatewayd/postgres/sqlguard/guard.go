@@ -44,6 +44,7 @@ type Guard struct {
 	hasMask    bool
 	masker     masker
 	identities *Identities
+	children   map[string][]*Relation // by "schema.name"
 	// problems are the masks that make their relations unreadable.
 	problems []MaskProblem
 }
@@ -65,6 +66,7 @@ func New(cat *Catalog, opt Options) (*Guard, error) {
 	g := &Guard{
 		catalog: cat, digest: opt.Digest, hasMask: len(opt.Masks) > 0, masker: masker{cat, opt.HashFunction}, problems: problems, identities: opt.Identities,
 		listed: make(map[string]bool), byName: make(map[string][]string),
+		children: make(map[string][]*Relation),
 	}
 	if g.digest == nil {
 		g.digest = func(string) string { return "redacted" }
@@ -79,6 +81,11 @@ func New(cat *Catalog, opt Options) (*Guard, error) {
 	}
 	if g.listed[hashKey(opt.HashFunction)] {
 		return nil, fmt.Errorf("function %s makes the hashes of masks and may not be called by statements; take it out of functions", opt.HashFunction)
+	}
+	for _, r := range cat.Relations {
+		for _, parent := range r.Parents {
+			g.children[parent] = append(g.children[parent], r)
+		}
 	}
 	g.spread(opt.Masks, opt.Reviewed)
 	return g, nil

@@ -71,6 +71,6 @@ set local lock_timeout = '1s' ;; set idle_in_transaction_session_timeout to 0 ;;
 set array_nulls = on
 set bytea_output to 'hex' ;; set default_transaction_isolation to 'read committed'
 set ssl_renegotiation_limit = 0
-select * from pg_catalog.pg_stat_wal
+~select * from pg_catalog.pg_stat_wal
 copy app.scratch (id, v) from stdin with (format csv, header true)
 copy app.scratch from stdin
