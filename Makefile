@@ -30,6 +30,10 @@ test-ssh: compiler ## find or fetch OpenSSH's server and rsync, and run the test
 	$(GO) run ./internal/peers/prepare
 	$(GO) test -vet=off -timeout 10m -run '.' ./gatewayd/sshd/... ./gatewayd/redact
 
+.PHONY: sqlsmith
+sqlsmith: compiler ## send 3 times 10,000 statements that sqlsmith makes up through a gateway with masks (20 minutes)
+	$(GO) test -vet=off -count=1 -tags sqlsmith -timeout 60m -v -run 'TestSQLSmith' ./gatewayd/postgres
+
 .PHONY: demo
 demo: compiler ## play the whole story on real parts; ARGS=--keep leaves it running, ARGS=--json ends with figures
 	$(GO) run ./cmd/demo $(ARGS)
