@@ -183,7 +183,7 @@ func TestReleaseThroughABucket(t *testing.T) {
 				wrote = append(wrote, name)
 			}
 		}
-		bundles := map[int64]int{1: 2, 2: 1, 3: 0, 4: 1}[sequence]
+		bundles := map[int64]int{1: 3, 2: 2, 3: 0, 4: 2}[sequence]
 		if len(wrote) != bundles+1 || wrote[bundles] != "release.json" {
 			t.Errorf("release %d wrote %q, want %d bundles and then release.json", sequence, wrote, bundles)
 		}
@@ -191,7 +191,7 @@ func TestReleaseThroughABucket(t *testing.T) {
 		if err != nil || r == nil || r.Envelope.Sequence != sequence {
 			t.Fatalf("release %d: %+v, %v", sequence, r, err)
 		}
-		if err := mark.Advance(r.Envelope); err != nil {
+		if err := mark.Advance(r); err != nil {
 			t.Fatal(err)
 		}
 		current = r
@@ -200,7 +200,7 @@ func TestReleaseThroughABucket(t *testing.T) {
 		}
 	}
 	have, err := b.List(t.Context(), "bundles")
-	if err != nil || len(have) != 3 { // the policy's, the present one and the one before
+	if err != nil || len(have) != 5 { // the policy's, the present two of the connection and the two before
 		t.Errorf("bundles left: %v, %v", slices.Sorted(maps.Keys(have)), err)
 	}
 	// An older envelope with all its bundles.

@@ -159,6 +159,9 @@ func connectionFacts(c *reviews.Connection) []string {
 	if c.Spec.Protocol == "ssh" {
 		return append(sshFacts(c), maskFacts(c.Spec.Mask)...)
 	}
+	if c.Spec.Protocol == "kubernetes" {
+		return append(kubeFacts(c), maskFacts(c.Spec.Mask)...)
+	}
 	facts := []string{fmt.Sprintf("it reaches database %s on %s:%d as role %s with tls %s", t.Database, t.Host, t.Port, t.User, t.TLS)}
 	if t.Privileged {
 		facts = append(facts, "its masks are used although the role may read around them in the database")
@@ -190,6 +193,18 @@ func sshFacts(c *reviews.Connection) []string {
 	return facts
 }
 
+func kubeFacts(c *reviews.Connection) []string {
+	t := c.Spec.Target
+	facts := []string{fmt.Sprintf("it reaches the Kubernetes API server %s:%d with tls %s", t.Host, t.Port, t.TLS)}
+	if t.Impersonate {
+		facts = append(facts, "the API server sees each request as the principal's, so that its own RBAC applies as well")
+	}
+	if c.Spec.Risk != "" {
+		facts = append(facts, "its risk is "+c.Spec.Risk)
+	}
+	return facts
+}
+
 func principalFacts(p *reviews.Principal) []string {
 	var facts []string
 	for _, k := range p.Spec.Keys {
@@ -213,7 +228,7 @@ func configFacts(c *reviews.Config) []string {
 		facts = append(facts, "policy "+p+" has to be there")
 	}
 	for _, g := range c.Spec.Gateways {
-		for _, l := range []struct{ address, what string }{{g.Postgres, "postgres"}, {g.SSH, "ssh"}} {
+		for _, l := range []struct{ address, what string }{{g.Postgres, "postgres"}, {g.SSH, "ssh"}, {g.Kubernetes, "kubernetes"}} {
 			if l.address != "" {
 				facts = append(facts, "gateway "+g.Name+" listens for "+l.what+" on "+l.address)
 			}
@@ -299,9 +314,9 @@ func rootFacts(r *reviews.Root) []string {
 		facts = append(facts, "gateway "+g.Name+" has key "+reviews.Key{Key: g.Key}.Fingerprint())
 	}
 	for _, v := range s.Revoked {
-		fact := revokedText(v) + " is revoked, and all that it approved is void"
+		fact := v.String() + " is revoked, and all that it approved is void"
 		if v.Mode == "after" {
-			fact = revokedText(v) + " is revoked, and what it approved from " + stamp(v.At) + " on is void"
+			fact = v.String() + " is revoked, and what it approved from " + stamp(v.At) + " on is void"
 		}
 		facts = append(facts, fact)
 	}
@@ -309,13 +324,6 @@ func rootFacts(r *reviews.Root) []string {
 		facts = append(facts, "the document with sha256 "+t.SHA256+" is closed for good")
 	}
 	return facts
-}
-
-func revokedText(v reviews.Revocation) string {
-	if v.Principal != "" {
-		return v.Principal
-	}
-	return "key " + v.Fingerprint
 }
 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04Z") }

@@ -106,19 +106,7 @@ func (c *comparison) root(next *reviews.Tree) {
 			fmt.Sprintf("version %d does not follow %d, which is merged", now.Spec.Version, old.Spec.Version),
 			fmt.Sprintf("write version: %d, and have it signed anew", old.Spec.Version+1)))
 	}
-	revoked := make(map[string]reviews.Revocation)
-	for _, r := range now.Spec.Revoked {
-		revoked[revokedText(r)] = r
-	}
-	for _, r := range old.Spec.Revoked {
-		next, still := revoked[revokedText(r)]
-		switch {
-		case !still:
-			c.report.problems(RuleTrust, Error, at(now.Source, "revoked", revokedText(r)+" would not be revoked any more", "put it back; a revoked key stays revoked"))
-		case next.At.After(r.At): // the zero time is mode all, before every other
-			c.report.problems(RuleTrust, Error, at(now.Source, "revoked", revokedText(r)+" would be revoked for less than it is", "put its mode and time back; approvals that are void stay void"))
-		}
-	}
+	c.report.problems(RuleTrust, Error, now.Revives(old)...)
 	for _, name := range slices.Sorted(maps.Keys(c.touched)) {
 		before, errBefore := fs.ReadFile(c.Base, name)
 		after, errAfter := fs.ReadFile(c.Head, name)

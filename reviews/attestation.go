@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -43,6 +44,9 @@ type ForgeApproval struct {
 	PullRequest int64  `json:"pullRequest"`
 	Base        string `json:"base"` // branch
 	Head        string `json:"head"` // commit that was approved and merged
+	// SameAs are the commits before Head from which on nothing was added but
+	// signatures, by those who made them: an approval of one of them is one of Head.
+	SameAs []string `json:"sameAs,omitempty"`
 	// Contributors opened the pull request, or authored, committed or pushed any
 	// of it. Their approvals do not count.
 	Contributors []int64           `json:"contributors"`
@@ -187,7 +191,7 @@ func (l *loader) accounts(p *sighted) (people, bots, contributors map[string]boo
 	for _, a := range p.Approvals {
 		name := l.tree.keys.accounts[account(p.Forge, a.ID)]
 		switch {
-		case name == "" || a.Commit != p.Head || l.tree.keys.vouches(name, p.seen) != nil:
+		case name == "" || a.Commit != p.Head && !slices.Contains(p.SameAs, a.Commit) || l.tree.keys.vouches(name, p.seen) != nil:
 		case a.Bot:
 			bots[name] = true
 		default:

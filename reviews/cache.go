@@ -15,12 +15,12 @@ import (
 // changed. Of single documents it holds facts about bytes and nothing about trust: whose
 // key it is, and whether that key may approve, is judged again. Only where nothing at all
 // changed that a whole folder of reviews was judged by does that judgement stand, see
-// folder. A nil *Cache remembers nothing. It serves one Load at a time.
+// Folder. A nil *Cache remembers nothing. It serves one Load at a time.
 type Cache struct {
 	mu      sync.Mutex
 	old     map[[sha256.Size]byte]any // from the last Load
 	now     map[[sha256.Size]byte]any // used in this one
-	folders map[string]*folder        // reviews/<connection>, of the last Load
+	folders map[string]*Folder        // reviews/<connection>, of the last Load
 	keys    map[string]ssh.PublicKey  // one for all the signatures that it made
 
 	disk     disk // not guarded: it changes between Loads only
@@ -33,7 +33,7 @@ func NewCache() *Cache {
 }
 
 // turn ends a Load: what it did not use is forgotten.
-func (c *Cache) turn(folders map[string]*folder) {
+func (c *Cache) turn(folders map[string]*Folder) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.old, c.now = c.now, make(map[[sha256.Size]byte]any)

@@ -164,6 +164,43 @@ func TestJudgementStandsOnlyWhileNothingChanged(t *testing.T) {
 	// The parent release answers for these, and is no part of what a judgement can be told by.
 	anew := map[string]bool{"nobody approves by itself": true, "other policies": true, "the parent's policies": true}
 	for what, tt := range attacks {
+		t.Run(what+", lean", func(t *testing.T) {
+			a, cache := newAccess(t), reviews.NewCache()
+			if tt.before != nil {
+				tt.before(a)
+			}
+			o := options{Now: noon, Seen: func(string) time.Time { return noon.AddDate(0, 0, -7) }, AutoApprove: func(*reviews.Review, *reviews.Connection) string { return "small" }}
+			load := func(lean bool) (tree *reviews.Tree, judged int) {
+				with := o
+				if lean {
+					with.Cache = cache
+					with.Judged = func(_ *reviews.Connection, f *reviews.Folder) {
+						if list, err := f.Reviews(); err != nil || len(list) == 0 {
+							t.Errorf("judged %v: %v", list, err)
+						}
+						judged++
+					}
+				}
+				tree, err := reviews.Load(identified{a.files}, with)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return fat(t, tree), judged
+			}
+			_, one := load(true)
+			second, two := load(true)
+			if second.Reviews[name] == nil || !anew[what] && (one != 1 || two != 0) {
+				t.Fatalf("judged %d and then %d times though nothing changed, or the review is closed: %v %v", one, two, second.Problems, second.Pending)
+			}
+			if want, _ := load(false); !reflect.DeepEqual(second, want) {
+				t.Errorf("lean %+v\nand not %+v", second, want)
+			}
+			tt.attack(a, &o)
+			got, _ := load(true)
+			if want, _ := load(false); got.Reviews[name] != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("granted %v, problems %v, pending %v; without a cache problems %v, pending %v", got.Reviews[name] != nil, got.Problems, got.Pending, want.Problems, want.Pending)
+			}
+		})
 		t.Run(what, func(t *testing.T) {
 			a, cache := newAccess(t), reviews.NewCache()
 			if tt.before != nil {
@@ -191,4 +228,20 @@ func TestJudgementStandsOnlyWhileNothingChanged(t *testing.T) {
 			}
 		})
 	}
+}
+
+// fat is a tree that was loaded lean as it would be otherwise.
+func fat(t *testing.T, tree *reviews.Tree) *reviews.Tree {
+	t.Helper()
+	for _, f := range tree.Folders {
+		list, err := f.Reviews()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range list {
+			tree.Reviews[r.Metadata.Name] = r
+		}
+	}
+	tree.Folders = nil
+	return tree
 }

@@ -46,7 +46,7 @@ const (
 	factsHeader  = "sallyport facts about reviews 1\n"
 	factsKey     = "key"
 	factsSuffix  = ".facts"
-	maxFactFiles = 32
+	maxFactFiles = 32      // or one for 100 reviews
 	maxFacts     = 1 << 30 // bytes of one file
 )
 
@@ -121,9 +121,9 @@ func (c *Cache) Save(dir string, about ...string) error {
 	}
 	live := 0
 	for _, f := range c.folders {
-		live += len(f.known)
+		live += f.count()
 	}
-	all := c.disk.about != aboutOf(about) || c.disk.files >= maxFactFiles || c.disk.held > 2*live+1000
+	all := c.disk.about != aboutOf(about) || c.disk.files >= max(maxFactFiles, live/100) || c.disk.held > 2*live+1000
 	name := strconv.FormatInt(c.disk.last+1, 10) + factsSuffix
 	written, err := c.write(dir, name, key, all, aboutOf(about))
 	if err != nil || written == 0 && !all {
@@ -157,27 +157,34 @@ func (c *Cache) write(dir, name string, key []byte, all bool, about string) (wri
 		return 0, err
 	}
 	defer os.Remove(f.Name())
-	var saved []*known
+	var saved []func()
 	mac := factsMAC(key, name, about)
 	out := bufio.NewWriterSize(io.MultiWriter(f, mac), 1<<16)
 	_, _ = out.WriteString(factsHeader) // an error stays until Flush
+	keep := func(id factID, b []byte) {
+		_, _ = out.Write(id[:])
+		_, _ = out.Write(binary.BigEndian.AppendUint32(nil, uint32(len(b))))
+		_, _ = out.Write(b)
+		written++
+	}
 	for _, folder := range c.folders {
+		if p := folder.packed; p != nil {
+			if err := p.facts(all, keep); err != nil {
+				return 0, errors.Join(err, f.Close())
+			}
+			saved = append(saved, func() { p.unsaved = nil })
+		}
 		for at, k := range folder.known {
 			if k.saved && !all {
 				continue
 			}
-			b, ok := k.fact(at)
-			if !ok {
-				continue
+			if b, ok := k.fact(at); ok {
+				keep(factIDOf(at, k), b)
+				saved = append(saved, func() { k.saved = true })
 			}
-			id := factIDOf(at, k)
-			_, _ = out.Write(id[:])
-			_, _ = out.Write(binary.BigEndian.AppendUint32(nil, uint32(len(b))))
-			_, _ = out.Write(b)
-			saved = append(saved, k)
 		}
 	}
-	if len(saved) == 0 && !all {
+	if written == 0 && !all {
 		return 0, f.Close()
 	}
 	err = out.Flush()
@@ -190,10 +197,10 @@ func (c *Cache) write(dir, name string, key []byte, all bool, about string) (wri
 	if err := os.Rename(f.Name(), filepath.Join(dir, name)); err != nil {
 		return 0, err
 	}
-	for _, k := range saved {
-		k.saved = true
+	for _, done := range saved {
+		done()
 	}
-	return len(saved), nil
+	return written, nil
 }
 
 // fact is what is kept of the review, if it is good and reads back as what it is.

@@ -6,22 +6,26 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"path"
 	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sync/errgroup"
 )
 
-// folder is what one Load found in reviews/<connection>.
+// Folder is reviews/<connection> as one Load judged it. It never changes.
 //
 // When the next Load finds the same names of contents, everything that reviews are
-// judged by unchanged (key), the same times for the signatures that were asked about and the same
-// attestations, the judgement stands. That is so only for a folder in which every
-// review is approved and nothing is wrong: what waits, or is refused, is judged
-// anew each time, for its reasons may tell of time.
-type folder struct {
+// judged by unchanged (key), the same principals, the same times for the signatures that
+// were asked about and the same attestations, the judgement stands, and the Folder is the
+// same one. That is so only for a folder in which every review is approved and nothing is
+// wrong: what waits, or is refused, is judged anew each time, for its reasons may tell of time.
+type Folder struct {
+	Connection string // whose reviews these are
+
 	at      string
 	key     [sha256.Size]byte
 	good    bool // the judgement may stand
@@ -29,8 +33,19 @@ type folder struct {
 	reviews []*Review // that are in the tree; never changed again
 	notes   Problems
 
+	asked        map[string]principalFacts
 	seen         []sighting
 	attestations map[string]string // sha256 of a document to what names its attestation, "" for none
+
+	packed  *packedFolder // instead of known and reviews, after a lean Load
+	cache   *Cache
+	reading sync.WaitGroup // until the files are parsed and verified
+}
+
+// principalFacts is what a review's judgement takes from principals/.
+type principalFacts struct {
+	exists bool
+	owner  string
 }
 
 // sighting is when a file counts as first seen.
@@ -51,42 +66,61 @@ type known struct {
 	saved      bool       // on disk
 }
 
-// reviews loads reviews/, the only part that grows large, on all cores.
+// reviews loads reviews/, the only part that grows large, on all cores: while one
+// folder is verified the next is read.
 func (l *loader) reviews() {
 	foundation, stands := l.foundation()
-	l.folders = make(map[string]*folder)
-	var fresh []*folder
+	l.folders = make(map[string]*Folder)
 	var group errgroup.Group
 	group.SetLimit(runtime.GOMAXPROCS(0))
+	var last *Folder
 	for _, at := range l.files(reviewsFolder, KindReview) {
 		before := l.opt.Cache.folders[at]
-		f := &folder{at: at, known: make(map[string]*known), attestations: make(map[string]string)}
+		f := &Folder{
+			Connection: path.Base(at), at: at, cache: l.opt.Cache,
+			known: make(map[string]*known), asked: make(map[string]principalFacts), attestations: make(map[string]string),
+		}
 		if id, err := l.identity(at); stands && err == nil {
-			f.key = digestOf(foundation[:], []byte(at), []byte(id))
+			f.key = digestOf(foundation[:], []byte(at), []byte(id), l.own(f.Connection))
 			f.good = true
 		}
 		if f.good && l.standing(before, f.key) {
 			l.take(before)
 			continue
 		}
-		fresh = append(fresh, f)
 		l.readFolder(&group, f, before)
+		l.finish(&group, last)
+		last = f
 	}
+	l.finish(&group, last)
 	_ = group.Wait()
-	for _, f := range fresh {
-		l.judge(f)
-		l.take(f)
+}
+
+// finish judges a folder that was read, and puts it into the tree.
+func (l *loader) finish(group *errgroup.Group, f *Folder) {
+	if f == nil {
+		return
 	}
+	f.reading.Wait()
+	l.judge(f)
+	l.take(f)
+	c := l.tree.Connections[f.Connection]
+	if l.opt.Judged == nil || !f.good || c == nil {
+		return
+	}
+	group.Go(func() error {
+		l.opt.Judged(c, f)
+		f.pack()
+		return nil
+	})
 }
 
 // readFolder reads the files of a folder, and parses and verifies what changed in them.
-func (l *loader) readFolder(group *errgroup.Group, f, before *folder) {
+func (l *loader) readFolder(group *errgroup.Group, f, last *Folder) {
 	problems, notes := len(l.tree.Problems), len(l.tree.Notes)
+	before := last.recollect()
 	for _, at := range l.files(f.at, KindReview) {
-		var last *known
-		if before != nil {
-			last = before.known[at]
-		}
+		last := before[at]
 		k, err := l.reread(at, last)
 		if err != nil {
 			l.problems(err)
@@ -96,7 +130,9 @@ func (l *loader) readFolder(group *errgroup.Group, f, before *folder) {
 		if k == last {
 			continue
 		}
+		f.reading.Add(1)
 		group.Go(func() error {
+			defer f.reading.Done()
 			if l.opt.Cache.recall(at, k) {
 				return nil
 			}
@@ -147,7 +183,7 @@ func idOf(at string, k *known) [sha256.Size]byte {
 }
 
 // judge decides about the reviews of a folder.
-func (l *loader) judge(f *folder) {
+func (l *loader) judge(f *Folder) {
 	problems, pending, notes := len(l.tree.Problems), len(l.tree.Pending), len(l.tree.Notes)
 	l.judging = f
 	for _, at := range slices.Sorted(maps.Keys(f.known)) {
@@ -176,16 +212,21 @@ func (l *loader) judge(f *folder) {
 }
 
 // take puts a judged folder into the tree.
-func (l *loader) take(f *folder) {
+func (l *loader) take(f *Folder) {
 	l.folders[f.at] = f
 	l.tree.Notes = append(l.tree.Notes, f.notes...)
+	if l.tree.Folders != nil {
+		l.tree.Folders[f.Connection] = f
+		return
+	}
 	for _, r := range f.reviews {
 		l.tree.Reviews[r.Metadata.Name] = r
 	}
 }
 
-// foundation is a digest of all that reviews are judged by, besides their own
-// files, the times of these and attestations. Without ok a judgement does not stand for the next Load.
+// foundation is a digest of what all reviews are judged by. Besides, there are
+// their own files, their connection, the principals that they name, the times of
+// their signatures and attestations. Without ok a judgement does not stand for the next Load.
 func (l *loader) foundation() (id [sha256.Size]byte, ok bool) {
 	o := l.opt
 	if o.Approvals != RequireApprovals || o.Standing != nil || o.Seen == nil {
@@ -195,26 +236,43 @@ func (l *loader) foundation() (id [sha256.Size]byte, ok bool) {
 	add := func(s Source) { parts = append(parts, []byte(s.Path), []byte(s.SHA256)) }
 	add(l.tree.Root.Source)
 	add(l.tree.Config.Source)
-	for _, name := range slices.Sorted(maps.Keys(l.tree.Principals)) {
-		add(l.tree.Principals[name].Source)
-	}
 	for _, name := range slices.Sorted(maps.Keys(l.tree.Policies)) {
 		add(l.tree.Policies[name].Source)
-	}
-	for _, name := range slices.Sorted(maps.Keys(l.tree.Connections)) {
-		c := l.tree.Connections[name]
-		add(c.Source)
-		for _, risk := range l.risks(c) {
-			parts = append(parts, []byte("risk "+risk))
-		}
 	}
 	return digestOf(parts...), true
 }
 
+// own is a digest of what the reviews of one connection are judged by.
+func (l *loader) own(connection string) []byte {
+	parts := [][]byte{[]byte("connection")}
+	if c := l.tree.Connections[connection]; c != nil {
+		parts = append(parts, []byte(c.Source.SHA256))
+		for _, risk := range l.risks(c) {
+			parts = append(parts, []byte("risk "+risk))
+		}
+	}
+	id := digestOf(parts...)
+	return id[:]
+}
+
+// principal is what the judgement of a review takes from principals/ and the trust root.
+func (l *loader) principal(name string) principalFacts {
+	facts := principalFacts{l.tree.Exists(name), l.tree.Owner(name)}
+	if l.judging != nil {
+		l.judging.asked[name] = facts
+	}
+	return facts
+}
+
 // standing says whether what a Load before found in a folder is what this one would.
-func (l *loader) standing(before *folder, key [sha256.Size]byte) bool {
+func (l *loader) standing(before *Folder, key [sha256.Size]byte) bool {
 	if before == nil || !before.good || before.key != key {
 		return false
+	}
+	for name, facts := range before.asked {
+		if l.principal(name) != facts {
+			return false
+		}
 	}
 	for _, s := range before.seen {
 		if !l.opt.Seen(s.sha256).Equal(s.at) {

@@ -37,12 +37,19 @@ type LoadOptions struct {
 	// RiskBefore is the risk label of the connection's version in force, when a
 	// newer one is judged: a change that lowers the risk needs what the higher one asks for. Optional.
 	RiskBefore func(connection string) string
+	// OwnerBefore is the owner that the principal's version in force names, when a
+	// newer one is judged: who gives an agent away does not approve that. Optional.
+	OwnerBefore func(principal string) string
 	// AutoApprove names the automatic approval that policies give a review, ""
 	// when they give none. Without it there is none.
 	AutoApprove func(*Review, *Connection) string
 	// Standing says that a version of a document, by its path and sha256, is in
 	// force already: its approvals are not counted again. Tombstones apply all the same. Optional.
 	Standing func(path, sha256 string) bool
+	// Judged makes the Load lean, for trees of 100,000 reviews: those are in Tree.Folders
+	// alone, and are kept packed. It is called, concurrently, with each folder that was
+	// judged anew and in which everything is well, before that is packed. Optional.
+	Judged func(*Connection, *Folder)
 }
 
 // seen is when a file was first seen.
@@ -62,7 +69,8 @@ type Tree struct {
 	Config      *Config
 	Principals  map[string]*Principal // of principals/; those of the trust root are in Root
 	Connections map[string]*Connection
-	Reviews     map[string]*Review
+	Reviews     map[string]*Review     // empty after a lean Load
+	Folders     map[string]*Folder     // by connection, after a lean Load; nil otherwise
 	Policies    map[string]*PolicyFile // by path
 	// Problems is everything that is wrong. A document with a problem is not in the maps above.
 	Problems Problems
@@ -98,6 +106,9 @@ func Load(fsys fs.FS, opt LoadOptions) (*Tree, error) {
 		opt.Cache = NewCache()
 	}
 	l := &loader{fsys: fsys, opt: opt, tree: newTree(opt.Now)}
+	if opt.Judged != nil {
+		l.tree.Folders = make(map[string]*Folder)
+	}
 	defer func() { opt.Cache.turn(l.folders) }()
 	l.top()
 	if l.trust() {
@@ -183,8 +194,8 @@ type loader struct {
 	opt        LoadOptions
 	tree       *Tree
 	tombstones map[string]string // sha256 of a document to why it is closed
-	folders    map[string]*folder
-	judging    *folder // whose reviews are being judged
+	folders    map[string]*Folder
+	judging    *Folder // whose reviews are being judged
 	fatal      Problems
 }
 
@@ -320,10 +331,13 @@ func (l *loader) admitPrincipal(p *Principal) bool {
 	if len(c.problems) > 0 {
 		return false
 	}
-	err := l.approve(subject{
-		kind: KindPrincipal, source: &p.Source, principal: p.Metadata.Name,
-		excluded: map[string]string{p.Metadata.Name: "it is about itself", p.Spec.Owner: "it is the owner"},
-	})
+	excluded := map[string]string{p.Metadata.Name: "it is about itself", p.Spec.Owner: "it is the owner"}
+	if l.opt.OwnerBefore != nil {
+		if before := l.opt.OwnerBefore(p.Metadata.Name); before != p.Spec.Owner {
+			excluded[before] = "it was the owner before this change"
+		}
+	}
+	err := l.approve(subject{kind: KindPrincipal, source: &p.Source, principal: p.Metadata.Name, excluded: excluded})
 	l.problems(err)
 	return err == nil
 }
@@ -445,10 +459,10 @@ func PolicyHeader(repo, path string) string { return "# sallyport: " + repo + " 
 
 func (l *loader) approveReview(r *Review) error {
 	excluded := map[string]string{
-		l.tree.Owner(r.Spec.Requester): "it is the requester's owner",
-		l.tree.Owner(r.Spec.Subject):   "it is the subject's owner",
-		r.Spec.Subject:                 "it is the subject",
-		r.Spec.Requester:               "it is the requester",
+		l.principal(r.Spec.Requester).owner: "it is the requester's owner",
+		l.principal(r.Spec.Subject).owner:   "it is the subject's owner",
+		r.Spec.Subject:                      "it is the subject",
+		r.Spec.Requester:                    "it is the requester",
 	}
 	return l.approve(subject{
 		kind: KindReview, source: &r.Source, review: r, connection: r.Spec.Connection,
@@ -464,7 +478,7 @@ func (l *loader) crossReview(r *Review) Problems {
 		c.line("connection", fmt.Sprintf("connection %s is not there or has problems", r.Spec.Connection), strictyaml.Suggest(r.Spec.Connection, slices.Collect(maps.Keys(l.tree.Connections))))
 	}
 	for _, who := range []struct{ field, name string }{{"requester", r.Spec.Requester}, {"subject", r.Spec.Subject}} {
-		if !l.tree.Exists(who.name) {
+		if !l.principal(who.name).exists {
 			c.line(who.field, fmt.Sprintf("%s %s is not a principal of this repository or has problems", who.field, who.name), "add "+PathOf(KindPrincipal, who.name)+", or correct the name")
 		}
 	}

@@ -109,7 +109,7 @@ func loadCA(path string) (*x509.CertPool, error) {
 // take puts an opened release in force, or keeps what is loaded.
 func (r *releases) take(opened *release.Release, err error) error {
 	if err == nil {
-		err = r.opener.HighWater.Advance(opened.Envelope)
+		err = r.opener.HighWater.Advance(opened)
 	}
 	if err != nil {
 		if errors.Is(err, release.ErrExpired) && r.current != nil && r.current.Extended != "" {

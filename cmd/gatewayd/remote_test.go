@@ -150,7 +150,7 @@ func TestRemoteReleases(t *testing.T) {
 			// Somebody touches the copy while the gateway is down.
 			g.stop()
 			bundles, err := filepath.Glob(filepath.Join(g.state, "state", copyFolder, "bundles", "*"))
-			if err != nil || len(bundles) != 2 {
+			if err != nil || len(bundles) != 3 {
 				t.Fatal(bundles, err)
 			}
 			for _, name := range bundles {

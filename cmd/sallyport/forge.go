@@ -54,8 +54,8 @@ func configuredForge(ctx context.Context, repo *accessRepo) (*forge, error) {
 			standing, err := client.Standing(ctx, commit)
 			return oneLine(standing.String()), err
 		},
-		word: func(ctx context.Context, number int, base, branch string) (*forgeWord, error) {
-			return askWord(ctx, client, config.Spec.Forge.Kind, number, base, branch)
+		word: func(ctx context.Context, number int, branch string) (*forgeWord, error) {
+			return askWord(ctx, repo, client, config.Spec.Forge.Kind, number, branch)
 		},
 		comment: func(ctx context.Context, number int, body string) error {
 			return client.Comment(ctx, number, "review", body)

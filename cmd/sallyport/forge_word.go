@@ -8,6 +8,7 @@ import (
 
 	"github.com/sallyport-dev/sallyport/reviews"
 	onForge "github.com/sallyport-dev/sallyport/reviews/forge"
+	"github.com/sallyport-dev/sallyport/reviews/gitrepo"
 )
 
 // forgeWord is what a forge says of an open pull request. It is for people to read: only what sync attests counts.
@@ -19,19 +20,23 @@ type forgeWord struct {
 }
 
 // askWord asks about a pull request by its number, or about the one that is open from a branch. nil: there is none.
-func askWord(ctx context.Context, client *onForge.Client, kind string, number int, base, branch string) (*forgeWord, error) {
+func askWord(ctx context.Context, repo *accessRepo, client *onForge.Client, kind string, number int, branch string) (*forgeWord, error) {
 	var pull *onForge.PullRequest
 	var err error
 	switch {
 	case number > 0:
 		pull, err = client.PullRequest(ctx, number)
 	case branch != "":
-		pull, err = client.OpenFrom(ctx, base, branch)
+		pull, err = client.OpenFrom(ctx, repo.branch, branch)
 	}
 	if err != nil || pull == nil || !pull.Open {
 		return nil, err
 	}
-	by, err := client.Contributors(ctx, pull)
+	signed, err := repo.signed(ctx, kind, pull.Head)
+	if err != nil {
+		return nil, err
+	}
+	by, err := client.Contributors(ctx, pull, signed)
 	if err != nil {
 		return nil, err
 	}
@@ -46,6 +51,39 @@ func askWord(ctx context.Context, client *onForge.Client, kind string, number in
 		}
 	}
 	return w, err
+}
+
+// signed are the last commits up to head that only add signatures, the oldest first, as sync finds them.
+func (r *accessRepo) signed(ctx context.Context, kind, head string) ([]onForge.Signed, error) {
+	last, err := r.lastAdded(ctx, head)
+	if err != nil || len(last) == 0 {
+		return nil, nil // this clone may not have the commit; then nothing is known to be only signed
+	}
+	merged, _, err := r.mergedTree(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var list []onForge.Signed
+	for _, c := range last {
+		by, err := merged.SignedBy(c.Tree, c.Files)
+		if err != nil {
+			break // something else came with it
+		}
+		list = append(list, onForge.Signed{Commit: c.Commit.ID, Parent: c.Parent.ID, Account: merged.Root.Account(kind, by)})
+	}
+	slices.Reverse(list)
+	return list, nil
+}
+
+func (r *accessRepo) lastAdded(ctx context.Context, head string) ([]gitrepo.Added, error) {
+	if r.mirror != nil {
+		return r.mirror.LastAdded(head)
+	}
+	work, err := gitrepo.OpenWorktree(ctx, r.git.dir)
+	if err != nil {
+		return nil, err
+	}
+	return work.LastAdded(head)
 }
 
 // countsOnForge says whether approvals of pull requests count for anything.
@@ -78,7 +116,8 @@ func tell(n *reviews.Need, tree *reviews.Tree, w *forgeWord) {
 	}
 	isOne := func(users []onForge.User) func(string) bool {
 		return func(name string) bool {
-			return slices.ContainsFunc(users, func(u onForge.User) bool { return u.ID == accountOf(tree, name, w.kind) && (!u.Bot || rule.Bots) })
+			account := tree.Root.Account(w.kind, name)
+			return account > 0 && slices.ContainsFunc(users, func(u onForge.User) bool { return u.ID == account && (!u.Bot || rule.Bots) })
 		}
 	}
 	n.Eligible = slices.DeleteFunc(n.Eligible, isOne(w.took))
@@ -99,16 +138,6 @@ func ruleOf(name string, tree *reviews.Tree) *reviews.ApprovalRule {
 		return nil
 	}
 	return &tree.Config.Spec.Approvals[i]
-}
-
-// accountOf is a principal's account on a forge, -1 for none: no account has that number.
-func accountOf(tree *reviews.Tree, name, kind string) int64 {
-	for _, p := range tree.Root.Spec.Principals {
-		if id := p.Forge[kind]; p.Name == name && id > 0 {
-			return id
-		}
-	}
-	return -1
 }
 
 // met says whether those who have approved are enough: who is in oneOf alone does not make up the number.

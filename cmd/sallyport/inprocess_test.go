@@ -165,7 +165,7 @@ func TestWaitCountsApprovalsOnTheForge(t *testing.T) {
 		f := func(context.Context, *accessRepo) (*forge, error) {
 			return &forge{
 				checks: func(context.Context, string) (string, error) { return "CI passed", nil },
-				word: func(_ context.Context, _ int, _, branch string) (*forgeWord, error) {
+				word: func(_ context.Context, _ int, branch string) (*forgeWord, error) {
 					return &forgeWord{kind: "gitea", head: cmp.Or(c.stale, w.git("rev-parse", branch)), approved: []onForge.User{{ID: 23}}}, nil
 				},
 			}, nil

@@ -23,7 +23,7 @@ type forge struct {
 	// checks says how CI stands on a commit, such as "CI passed"; "" when nothing is known.
 	checks func(ctx context.Context, commit string) (string, error)
 	// word is what the forge says of an open pull request, by its number or, with 0, by its branch; nil when there is none.
-	word func(ctx context.Context, number int, base, branch string) (*forgeWord, error)
+	word func(ctx context.Context, number int, branch string) (*forgeWord, error)
 	// comment keeps one comment of ours on a pull request up to date. Markdown.
 	comment func(ctx context.Context, number int, body string) error
 }

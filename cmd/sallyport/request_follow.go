@@ -163,7 +163,7 @@ func (o *followOptions) ask(ctx context.Context, repo *accessRepo, f *forge, com
 		if m := pullURL.FindStringSubmatch(p.Pull); m != nil {
 			number, _ = strconv.Atoi(m[1])
 		}
-		if w, err := f.word(ctx, number, repo.branch, p.Branch); err == nil {
+		if w, err := f.word(ctx, number, p.Branch); err == nil {
 			state.word = w
 		}
 	}

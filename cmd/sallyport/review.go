@@ -168,7 +168,7 @@ func hearForge(ctx context.Context, g *globals, p *proposal, arg string) error {
 	if m := cmpMatch(pullNumber.FindStringSubmatch(arg), pullURL.FindStringSubmatch(arg)); m != nil {
 		number, _ = strconv.Atoi(m[1])
 	}
-	w, err := f.word(ctx, number, p.repo.branch, p.branch)
+	w, err := f.word(ctx, number, p.branch)
 	p.hear(w)
 	return err
 }
@@ -370,7 +370,7 @@ func cmpMatch(a, b []string) []string {
 
 func (s *proposals) must(ctx context.Context, b branch, arg string) (*proposal, error) {
 	if b.author == "" {
-		if out, err := s.repo.git.git(ctx, "show", "--no-patch", "--format=%an%x00%ct", b.commit, "--"); err == nil {
+		if out, err := s.repo.git.git(ctx, "log", "--max-count=1", "--no-show-signature", "--format=%an%x00%ct", b.commit, "--"); err == nil {
 			b.author, _, _ = strings.Cut(out, "\x00")
 		}
 	}

@@ -307,7 +307,7 @@ func (s *siege) granted(want string) syncer.Result {
 	s.must(err)
 	mark, err := release.OpenHighWater(s.mark)
 	s.must(err)
-	s.must(mark.Advance(opened.Envelope))
+	s.must(mark.Advance(opened))
 	s.gateway.Swap(opened)
 	var names []string
 	for _, c := range opened.Connections {

@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -108,7 +107,7 @@ webhook says is believed.`,
 
 func (o *syncOptions) run(ctx context.Context, g *globals, out, errOut io.Writer) error {
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(syncer.SoftMemoryLimit)
+		syncer.TuneMemory()
 	}
 	digest, pinned := strings.CutPrefix(o.trustRoot, "sha256:")
 	if !pinned {

@@ -46,7 +46,7 @@ func (e *evidence) entry(key ssh.Signer, at time.Time, change func(*release.Enve
 	e.Helper()
 	head := e.git("rev-parse", "HEAD")
 	env := release.Envelope{
-		Repo: accesstest.RepoID, Ref: "refs/heads/main", Commit: head, Sequence: 2, Bundles: map[string]string{}, Reviews: map[string]int64{},
+		Repo: accesstest.RepoID, Ref: "refs/heads/main", Commit: head, Sequence: 2, Bundles: map[string]string{},
 		IssuedAt: at.UTC().Truncate(time.Second), Taken: []release.Taken{{Commit: head, At: at.UTC().Truncate(time.Second)}},
 	}
 	if change != nil {

@@ -198,10 +198,28 @@ func (r *Repo) PublishTo(to release.Target, sequence int64) error {
 	}
 	built, err := release.Build(r.t.Context(), release.BuildInput{
 		Tree: tree, Commit: fmt.Sprintf("%040x", sequence), Ref: "refs/heads/main", Sequence: sequence,
-		History: r.history, HighestSequences: r.highest, Now: r.Now,
+		History: r.histories(sequence), Now: r.Now,
 	})
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	return release.PublishTo(r.t.Context(), to, built, Signer("release"))
+}
+
+// histories are what sync would know of the reviews.
+func (r *Repo) histories(sequence int64) map[string]release.History {
+	all := map[string]release.History{}
+	for name, highest := range r.highest {
+		seen, known := r.history[name]
+		if !known {
+			seen = release.Seen{Commit: fmt.Sprintf("%040x", sequence), At: r.Now}
+		}
+		seen.Sequence = highest
+		connection, review, _ := strings.Cut(name, "/")
+		if all[connection] == nil {
+			all[connection] = release.History{}
+		}
+		all[connection][review] = seen
+	}
+	return all
 }

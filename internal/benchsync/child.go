@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -120,7 +119,7 @@ func peak() int64 {
 
 // syncChild is sync without its wait between two rounds.
 func syncChild(dir string) error {
-	debug.SetMemoryLimit(syncer.SoftMemoryLimit)
+	syncer.TuneMemory()
 	remote, state := filepath.Join(dir, "access.git"), filepath.Join(dir, "state")
 	ctx := context.Background()
 	var s *syncer.Syncer
@@ -178,7 +177,7 @@ func gatewayChild(dir, review string, full bool) error {
 		}
 		opened, err := opener.Open(context.Background(), current, time.Now())
 		if err == nil {
-			err = mark.Advance(opened.Envelope)
+			err = mark.Advance(opened)
 		}
 		if err != nil {
 			return figures{}, err

@@ -28,7 +28,7 @@ func TestFlippedByteAnywhereIsRefused(t *testing.T) {
 	r := newRepo(t)
 	dir := r.publish(7)
 	files, err := filepath.Glob(filepath.Join(dir, "bundles", "*"))
-	if err != nil || len(files) != 2 {
+	if err != nil || len(files) != 3 {
 		t.Fatal(files, err)
 	}
 	for _, name := range append(files, filepath.Join(dir, "release.json")) {
@@ -216,6 +216,12 @@ func TestOtherPinsAndTimes(t *testing.T) {
 // A release key signs an envelope that lies about what it holds.
 func TestEnvelopeThatDisagreesWithItsBundles(t *testing.T) {
 	r := newRepo(t)
+	in := r.input(7)
+	in.History = seen(release.Seen{Sequence: 5})
+	higher, err := release.Build(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
 	cases := map[string]struct {
 		change func(*release.Envelope)
 		want   string
@@ -226,22 +232,29 @@ func TestEnvelopeThatDisagreesWithItsBundles(t *testing.T) {
 		"a connection's bundle under another name": {func(e *release.Envelope) {
 			e.Bundles["connection/billing-db"] = e.Bundles["connection/orders-db"]
 		}, "roots of bundles must not overlap"},
-		"path as digest":    {func(e *release.Envelope) { e.Bundles["policy"] = "../../../../etc/passwd" }, "names no bundle"},
-		"no policy":         {func(e *release.Envelope) { delete(e.Bundles, "policy") }, "names no bundle"},
-		"path as name":      {func(e *release.Envelope) { e.Bundles["connection/../x"] = e.Bundles["policy"] }, "not the name of a bundle"},
-		"unknown bundle":    {func(e *release.Envelope) { e.Bundles["more"] = e.Bundles["policy"] }, "not the name of a bundle"},
-		"other repo":        {func(e *release.Envelope) { e.Repo = "11111111-1d2b-4c3a-9e8f-0a1b2c3d4e5f" }, "access repo"},
-		"other repository":  {func(e *release.Envelope) { e.Repository = "https://evil.example" }, "repository"},
-		"other trust":       {func(e *release.Envelope) { e.TrustVersion = 2 }, "trust version"},
-		"sequence 0":        {func(e *release.Envelope) { e.Sequence = 0 }, "sequence is 0"},
-		"ends first":        {func(e *release.Envelope) { e.ValidUntil = e.IssuedAt }, "before it begins"},
-		"higher sequence":   {func(e *release.Envelope) { e.Reviews["orders-db/etl-nightly"] = 5 }, "sequence 4 where the highest is 5"},
-		"unlisted sequence": {func(e *release.Envelope) { delete(e.Reviews, "orders-db/etl-nightly") }, "sequence 4 where the highest is 0"},
+		"path as digest":   {func(e *release.Envelope) { e.Bundles["policy"] = "../../../../etc/passwd" }, "names no bundle"},
+		"no policy":        {func(e *release.Envelope) { delete(e.Bundles, "policy") }, "names no bundle"},
+		"path as name":     {func(e *release.Envelope) { e.Bundles["connection/../x"] = e.Bundles["policy"] }, "not the name of a bundle"},
+		"unknown bundle":   {func(e *release.Envelope) { e.Bundles["more"] = e.Bundles["policy"] }, "not the name of a bundle"},
+		"other repo":       {func(e *release.Envelope) { e.Repo = "11111111-1d2b-4c3a-9e8f-0a1b2c3d4e5f" }, "access repo"},
+		"other repository": {func(e *release.Envelope) { e.Repository = "https://evil.example" }, "repository"},
+		"other trust":      {func(e *release.Envelope) { e.TrustVersion = 2 }, "trust version"},
+		"sequence 0":       {func(e *release.Envelope) { e.Sequence = 0 }, "sequence is 0"},
+		"ends first":       {func(e *release.Envelope) { e.ValidUntil = e.IssuedAt }, "before it begins"},
+		"higher sequence": {func(e *release.Envelope) {
+			e.Bundles["sequences/orders-db"] = higher.Envelope.Bundles["sequences/orders-db"]
+		}, "sequence 4 where the highest is 5"},
+		"unlisted sequence": {func(e *release.Envelope) { delete(e.Bundles, "sequences/orders-db") }, "sequence 4 where the highest is 0"},
+		"path as sequences": {func(e *release.Envelope) { e.Bundles["sequences/../x"] = e.Bundles["policy"] }, "not the name of a bundle"},
+		"sequences of another connection": {func(e *release.Envelope) {
+			e.Bundles["sequences/billing-db"] = e.Bundles["sequences/orders-db"]
+		}, "roots of bundles must not overlap"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			built := r.build(7)
 			c.change(&built.Envelope)
+			maps.Copy(built.Bundles, higher.Bundles)
 			dir := t.TempDir()
 			if err := release.Publish(dir, built, r.keys["release"]); err != nil {
 				t.Fatal(err)

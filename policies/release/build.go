@@ -1,13 +1,13 @@
 package release
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
@@ -15,11 +15,18 @@ import (
 	"github.com/sallyport-dev/sallyport/reviews"
 )
 
-// Seen is when sync first saw a review's present bytes on the branch.
+// Seen is the version of a review with the highest sequence that its name ever
+// had, and when sync first saw that on the branch.
 type Seen struct {
-	Commit string
-	At     time.Time
+	Sequence int64
+	Commit   string
+	At       time.Time
 }
+
+// History is what was seen of the reviews of one connection, deleted ones
+// included, by the last part of their names. It must not be changed any more: the
+// same map always says the same.
+type History map[string]Seen
 
 // BuildInput is what a release is made of.
 type BuildInput struct {
@@ -27,14 +34,11 @@ type BuildInput struct {
 	Commit   string // the commit that Tree was loaded from
 	Ref      string // refs/heads/main
 	Sequence int64  // greater than that of any release before
-	// History says since when each review stands as it does. One that is
-	// missing counts from Commit and Now.
-	History map[string]Seen
-	// HighestSequences are the highest spec.sequence seen per review name, deleted
-	// ones included. A review below its own is left out.
-	HighestSequences map[string]int64
-	Now              time.Time
-	ValidFor         time.Duration // default: the config's freshness
+	// History is by connection. A review that is missing counts from Commit and Now;
+	// one below its highest sequence is left out.
+	History  map[string]History
+	Now      time.Time
+	ValidFor time.Duration // default: the config's freshness
 	// RootsBefore are the trust roots that were in force before Tree's, oldest
 	// first, for gateways that pinned one of them.
 	RootsBefore []RootSeen
@@ -81,7 +85,7 @@ func Build(ctx context.Context, in BuildInput) (*Built, error) {
 	if err := built.add(PolicyBundle, members, policyRoots()); err != nil {
 		return nil, err
 	}
-	return built, built.addConnections(ctx, in, built.openReviews(in))
+	return built, built.addConnections(ctx, in)
 }
 
 func envelopeOf(in BuildInput) Envelope {
@@ -100,7 +104,6 @@ func envelopeOf(in BuildInput) Envelope {
 		TrustVersion: t.Root.Spec.Version,
 		TrustDigest:  t.Root.Source.SHA256,
 		Bundles:      map[string]string{},
-		Reviews:      map[string]int64{},
 		IssuedAt:     now,
 		ValidUntil:   now.Add(validFor),
 		Taken:        in.Taken,
@@ -119,33 +122,6 @@ func (b *Built) add(name string, members map[string][]byte, roots []string) erro
 func (b *Built) put(name string, packed []byte, sum string) {
 	b.Envelope.Bundles[name] = sum
 	b.Bundles[sum] = packed
-}
-
-// openReviews sorts the reviews that go into the release by connection, and
-// notes the highest sequence of every name.
-func (b *Built) openReviews(in BuildInput) map[string][]*reviews.Review {
-	b.Envelope.Reviews = maps.Clone(in.HighestSequences)
-	if b.Envelope.Reviews == nil {
-		b.Envelope.Reviews = map[string]int64{}
-	}
-	open := map[string][]*reviews.Review{}
-	for name, r := range in.Tree.Reviews {
-		highest := in.HighestSequences[name]
-		switch {
-		case r.Spec.Sequence < highest:
-			b.Closed[name] = fmt.Sprintf("its sequence %d is below %d, which it already had; write a new sequence, %d or more", r.Spec.Sequence, highest, highest+1)
-			continue
-		case in.Tree.Connections[r.Spec.Connection] == nil:
-			b.Closed[name] = fmt.Sprintf("its connection %s is missing or has problems", r.Spec.Connection)
-		default:
-			open[r.Spec.Connection] = append(open[r.Spec.Connection], r)
-		}
-		b.Envelope.Reviews[name] = r.Spec.Sequence
-	}
-	for _, list := range open {
-		slices.SortFunc(list, func(a, b *reviews.Review) int { return strings.Compare(a.Metadata.Name, b.Metadata.Name) })
-	}
-	return open
 }
 
 // policySources are the owner's policies and their tests by path.
@@ -199,10 +175,10 @@ func ownerModules(files documents) map[string][]byte {
 	return modules
 }
 
-// connectionFileOf takes what is known of unchanged reviews from before, and
-// leaves what it knows now in entries.
-func connectionFileOf(in BuildInput, c *reviews.Connection, open []*reviews.Review, before, entries map[entryKey]json.RawMessage) connectionFile {
-	file := connectionFile{connection: canonical(c.JSON()), reviews: map[string]json.RawMessage{}, documents: documents{}}
+// connectionFileOf takes what is known of unchanged reviews from before. Those
+// that are left out of the file are in closed, with why.
+func connectionFileOf(in BuildInput, c *reviews.Connection, list []*reviews.Review, before map[string]json.RawMessage) (file connectionFile, closed map[string]string) {
+	file = connectionFile{connection: canonical(c.JSON()), reviews: map[string]json.RawMessage{}, documents: documents{}}
 	file.documents.add(c.Source)
 	if c.Catalog != nil {
 		file.documents[reviews.CatalogPath(c.Metadata.Name)] = c.Catalog
@@ -210,38 +186,41 @@ func connectionFileOf(in BuildInput, c *reviews.Connection, open []*reviews.Revi
 			file.documents.add(c.CatalogSource)
 		}
 	}
-	for _, r := range open {
-		file.documents.add(r.Source)
-		key := keyOf(r, seen(in, r))
-		entry, known := before[key]
-		if !known {
-			entry = canonical(entryOf(r, seen(in, r)))
+	for _, r := range list {
+		name, last := r.Metadata.Name, in.seen(r)
+		if r.Spec.Sequence < last.Sequence {
+			if closed == nil {
+				closed = map[string]string{}
+			}
+			closed[name] = fmt.Sprintf("its sequence %d is below %d, which it already had; write a new sequence, %d or more", r.Spec.Sequence, last.Sequence, last.Sequence+1)
+			continue
 		}
-		entries[key], file.reviews[r.Metadata.Name] = entry, entry
+		file.documents.add(r.Source)
+		file.reviews[name] = entryOf(r, last, before[name])
 	}
 	file.seen = file.documents.sightings(in.Seen)
-	return file
+	return file, closed
 }
 
 // seen is since when the review stands as it does.
-func seen(in BuildInput, r *reviews.Review) Seen {
-	if s, ok := in.History[r.Metadata.Name]; ok {
+func (in BuildInput) seen(r *reviews.Review) Seen {
+	if s, ok := in.History[r.Spec.Connection][path.Base(r.Metadata.Name)]; ok {
 		return s
 	}
 	return Seen{Commit: in.Commit, At: in.Now}
 }
 
-func entryOf(r *reviews.Review, s Seen) reviewEntry {
+// entryOf is how the bundle describes a review: as before, when all that an entry
+// is made of is the same, since document and lines follow from the bytes.
+func entryOf(r *reviews.Review, s Seen, before json.RawMessage) json.RawMessage {
 	approvers := r.Source.Approvals
 	if approvers == nil {
 		approvers = []string{}
 	}
-	return reviewEntry{
-		SHA256:     r.Source.SHA256,
-		Commit:     s.Commit,
-		ApprovedAt: stamp(s.At),
-		Approvers:  approvers,
-		Lines:      r.Source.Lines,
-		Document:   canonical(r.JSON()),
+	entry := reviewEntry{SHA256: r.Source.SHA256, Commit: s.Commit, ApprovedAt: stamp(s.At), Approvers: approvers}
+	if start := entry.start(); bytes.HasPrefix(before, start) {
+		return before
 	}
+	entry.Lines, entry.Document = r.Source.Lines, canonical(r.JSON())
+	return canonical(entry)
 }

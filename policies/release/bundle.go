@@ -48,6 +48,10 @@ func policyRoots() []string {
 
 func connectionRoots(name string) []string { return []string{"sallyport/connections/" + name} }
 
+func sequencesRoots(name string) []string { return []string{"sallyport/sequences/" + name} }
+
+func sequencesData(name string) string { return "sallyport/sequences/" + name + "/data.json" }
+
 func connectionData(name string) string { return "sallyport/connections/" + name + "/data.json" }
 
 // pack makes the bundle of these members. Equal members make equal bytes.

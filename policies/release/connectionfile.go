@@ -30,6 +30,12 @@ type reviewEntry struct {
 	Document   json.RawMessage `json:"document"` // reviews.Review.JSON, canonical
 }
 
+// start is how an entry begins, up to what follows from the review's bytes.
+func (e reviewEntry) start() []byte {
+	e.Lines, e.Document = nil, json.RawMessage("0")
+	return bytes.TrimSuffix(canonical(e), []byte(`null,"document":0}`))
+}
+
 // encode writes the file as canonical would, without looking into its parts.
 func (f connectionFile) encode() []byte {
 	size := len(f.connection) + 64

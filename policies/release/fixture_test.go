@@ -182,7 +182,7 @@ func (r *repo) input(sequence int64, given ...*reviews.Tree) release.BuildInput 
 	}
 	return release.BuildInput{
 		Tree: tree, Commit: strings.Repeat("a", 40), Ref: "refs/heads/main", Sequence: sequence, Now: now, RootSeen: now.Add(-time.Hour),
-		History: map[string]release.Seen{"orders-db/etl-nightly": {Commit: strings.Repeat("b", 40), At: now.Add(-time.Hour)}},
+		History: map[string]release.History{"orders-db": {"etl-nightly": {Commit: strings.Repeat("b", 40), At: now.Add(-time.Hour)}}},
 	}
 }
 

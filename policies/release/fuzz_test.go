@@ -76,7 +76,7 @@ func FuzzHighWater(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	if err := mark.Advance(opened.Envelope); err != nil {
+	if err := mark.Advance(opened); err != nil {
 		f.Fatal(err)
 	}
 	good, err := os.ReadFile(path)

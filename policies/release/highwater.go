@@ -1,10 +1,10 @@
 package release
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,13 +23,21 @@ type HighWater struct {
 
 // mark is the file's contents; the zero value is before every release.
 type mark struct {
-	Version      int              `json:"version"` // of this format: 2
-	Repo         string           `json:"repo"`
-	Sequence     int64            `json:"sequence"`
-	Digest       string           `json:"digest"` // of the envelope of that sequence
-	TrustVersion int              `json:"trustVersion"`
-	TrustDigest  string           `json:"trustDigest"`
-	Reviews      map[string]int64 `json:"reviews"` // highest sequence per name
+	Version      int    `json:"version"` // of this format
+	Repo         string `json:"repo"`
+	Sequence     int64  `json:"sequence"`
+	Digest       string `json:"digest"` // of the envelope of that sequence
+	TrustVersion int    `json:"trustVersion"`
+	TrustDigest  string `json:"trustDigest"`
+	// Sequences are those of each connection, which a release may raise and add to.
+	Sequences map[string]sequencesMark `json:"sequences"`
+}
+
+// sequencesMark stays as it is written until somebody needs to look into it: most
+// of a mark stays the same from one release to the next.
+type sequencesMark struct {
+	Bundle  string          `json:"bundle"`  // sha256 hex of the bundle that they were read from
+	Highest json.RawMessage `json:"highest"` // Sequences
 }
 
 // markFile guards the mark against damage, not against an attacker who may write here.
@@ -88,10 +96,31 @@ func (h *HighWater) Sequence() int64 {
 
 // Check refuses a release that is older than the mark, or another one of the same
 // sequence. The error wraps ErrRolledBack.
-func (h *HighWater) Check(e Envelope) error {
+func (h *HighWater) Check(r *Release) error {
+	if err := h.checkEnvelope(r.Envelope); err != nil {
+		return err
+	}
+	return h.checkSequences(r)
+}
+
+// checkEnvelope is what Check can tell before the bundles are read. A nil mark refuses nothing.
+func (h *HighWater) checkEnvelope(e Envelope) error {
+	if h == nil {
+		return nil
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.mark.check(e)
+}
+
+// checkSequences is what else Check looks at.
+func (h *HighWater) checkSequences(r *Release) error {
+	if h == nil {
+		return nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.mark.checkSequences(r)
 }
 
 func (m mark) check(e Envelope) error {
@@ -107,15 +136,42 @@ func (m mark) check(e Envelope) error {
 	case e.TrustVersion < m.TrustVersion:
 		return fmt.Errorf("%w: its trust root has version %d where %d was in force", ErrRolledBack, e.TrustVersion, m.TrustVersion)
 	}
-	for name, highest := range m.Reviews {
-		if e.Reviews[name] < highest {
-			return fmt.Errorf("%w: review %s has sequence %d where %d was in force", ErrRolledBack, name, e.Reviews[name], highest)
+	return nil
+}
+
+func (m mark) checkSequences(r *Release) error {
+	for connection, was := range m.Sequences {
+		if r.Envelope.Bundles[SequencesBundle(connection)] == was.Bundle {
+			continue
+		}
+		highest, err := decode[Sequences](was.Highest)
+		if err != nil {
+			return fmt.Errorf("high-water mark: sequences of connection %s: %w", connection, err)
+		}
+		for name, most := range highest {
+			if got := r.Sequences[connection][name]; got < most {
+				return fmt.Errorf("%w: review %s/%s has sequence %d where %d was in force", ErrRolledBack, connection, name, got, most)
+			}
 		}
 	}
 	return nil
 }
 
-const markVersion = 2
+// sequences are those of a release, whose unchanged ones are taken over.
+func (m mark) sequences(r *Release) map[string]sequencesMark {
+	now := make(map[string]sequencesMark, len(r.Sequences))
+	for connection, highest := range r.Sequences {
+		bundle := r.Envelope.Bundles[SequencesBundle(connection)]
+		if was, is := m.Sequences[connection]; is && was.Bundle == bundle {
+			now[connection] = was
+		} else {
+			now[connection] = sequencesMark{bundle, canonical(highest)}
+		}
+	}
+	return now
+}
+
+const markVersion = 3
 
 // checkRoots refuses trust roots that do not follow from the one that was in force here.
 func (h *HighWater) checkRoots(chain []*reviews.Root) error {
@@ -131,10 +187,11 @@ func (h *HighWater) checkRoots(chain []*reviews.Root) error {
 }
 
 // Advance moves the mark up to the release, durably, before that is put in force.
-func (h *HighWater) Advance(e Envelope) error {
+func (h *HighWater) Advance(r *Release) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if err := h.mark.check(e); err != nil {
+	e := r.Envelope
+	if err := errors.Join(h.mark.check(e), h.mark.checkSequences(r)); err != nil {
 		return err
 	}
 	if h.mark.Sequence == e.Sequence {
@@ -147,7 +204,7 @@ func (h *HighWater) Advance(e Envelope) error {
 		Digest:       e.Digest(),
 		TrustVersion: e.TrustVersion,
 		TrustDigest:  e.TrustDigest,
-		Reviews:      maps.Clone(e.Reviews),
+		Sequences:    h.mark.sequences(r),
 	}
 	text := canonical(next)
 	if err := writeFile(h.path, fmt.Appendf(nil, `{"mark":%s,"sha256":"%s"}`, text, digest(text))); err != nil { // a markFile

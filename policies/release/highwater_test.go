@@ -11,21 +11,26 @@ import (
 )
 
 func TestHighWaterRefusesToGoBack(t *testing.T) {
-	base := newRepo(t).build(7).Envelope
+	base := opened(t, 7)
 	cases := map[string]struct {
-		change func(*release.Envelope)
+		change func(*release.Release)
 		ok     bool
 	}{
-		"the same":                   {func(*release.Envelope) {}, true},
-		"newer":                      {func(e *release.Envelope) { e.Sequence++ }, true},
-		"newer review":               {func(e *release.Envelope) { e.Sequence++; e.Reviews["orders-db/etl-nightly"]++ }, true},
-		"new review":                 {func(e *release.Envelope) { e.Sequence++; e.Reviews["orders-db/x"] = 1 }, true},
-		"older":                      {func(e *release.Envelope) { e.Sequence-- }, false},
-		"another of the same number": {func(e *release.Envelope) { e.Commit = "x" }, false},
-		"older trust":                {func(e *release.Envelope) { e.Sequence++; e.TrustVersion-- }, false},
-		"older review":               {func(e *release.Envelope) { e.Sequence++; e.Reviews["orders-db/etl-nightly"]-- }, false},
-		"forgotten review":           {func(e *release.Envelope) { e.Sequence++; delete(e.Reviews, "orders-db/etl-nightly") }, false},
-		"another repo":               {func(e *release.Envelope) { e.Sequence++; e.Repo = "other" }, false},
+		"the same":                   {func(*release.Release) {}, true},
+		"newer":                      {func(e *release.Release) { e.Envelope.Sequence++ }, true},
+		"newer review":               {func(e *release.Release) { e.Envelope.Sequence++; set(e, "etl-nightly", 5) }, true},
+		"new review":                 {func(e *release.Release) { e.Envelope.Sequence++; set(e, "x", 1) }, true},
+		"older":                      {func(e *release.Release) { e.Envelope.Sequence-- }, false},
+		"another of the same number": {func(e *release.Release) { e.Envelope.Commit = "x" }, false},
+		"older trust":                {func(e *release.Release) { e.Envelope.Sequence++; e.Envelope.TrustVersion-- }, false},
+		"older review":               {func(e *release.Release) { e.Envelope.Sequence++; set(e, "etl-nightly", 3) }, false},
+		"forgotten review":           {func(e *release.Release) { e.Envelope.Sequence++; set(e, "etl-nightly", 0) }, false},
+		"forgotten connection": {func(e *release.Release) {
+			e.Envelope.Sequence++
+			e.Sequences = nil
+			delete(e.Envelope.Bundles, "sequences/orders-db")
+		}, false},
+		"another repo": {func(e *release.Release) { e.Envelope.Sequence++; e.Envelope.Repo = "other" }, false},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -37,14 +42,14 @@ func TestHighWaterRefusesToGoBack(t *testing.T) {
 			if err := h.Advance(base); err != nil {
 				t.Fatal(err)
 			}
-			next := base
-			next.Reviews = maps.Clone(base.Reviews)
+			next := *base
+			next.Envelope.Bundles = maps.Clone(base.Envelope.Bundles)
 			c.change(&next)
 			h = openMark(t, path) // as after a restart
 			if h.Fresh() || h.Sequence() != 7 {
 				t.Fatal("the mark was not kept")
 			}
-			checked, advanced := h.Check(next), h.Advance(next)
+			checked, advanced := h.Check(&next), h.Advance(&next)
 			if (checked == nil) != c.ok || (advanced == nil) != c.ok {
 				t.Fatalf("check: %v, advance: %v", checked, advanced)
 			}
@@ -58,6 +63,27 @@ func TestHighWaterRefusesToGoBack(t *testing.T) {
 	}
 }
 
+// opened is the fixture's release of that sequence.
+func opened(t *testing.T, sequence int64) *release.Release {
+	t.Helper()
+	r := newRepo(t)
+	opened, err := r.open(r.publish(sequence))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return opened
+}
+
+// set changes the sequence of one review, 0 for none.
+func set(r *release.Release, review string, to int64) {
+	highest := maps.Clone(r.Sequences["orders-db"])
+	if highest[review] = to; to == 0 {
+		delete(highest, review)
+	}
+	r.Sequences = map[string]release.Sequences{"orders-db": highest}
+	r.Envelope.Bundles["sequences/orders-db"] = "another"
+}
+
 func openMark(t *testing.T, path string) *release.HighWater {
 	t.Helper()
 	h, err := release.OpenHighWater(path)
@@ -69,7 +95,7 @@ func openMark(t *testing.T, path string) *release.HighWater {
 
 func TestDamagedHighWaterIsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "mark.json")
-	if err := openMark(t, path).Advance(newRepo(t).build(7).Envelope); err != nil {
+	if err := openMark(t, path).Advance(opened(t, 7)); err != nil {
 		t.Fatal(err)
 	}
 	good := read(t, path)
@@ -94,7 +120,7 @@ func TestDamagedHighWaterIsRefused(t *testing.T) {
 func TestOpenConsultsTheHighWaterMark(t *testing.T) {
 	r := newRepo(t)
 	mark := openMark(t, filepath.Join(t.TempDir(), "mark.json"))
-	if err := mark.Advance(r.build(8).Envelope); err != nil {
+	if err := mark.Advance(opened(t, 8)); err != nil {
 		t.Fatal(err)
 	}
 	_, err := release.Open(t.Context(), r.publish(7), r.trust(), mark, now)
@@ -116,7 +142,7 @@ func TestAdvanceThatCannotWriteKeepsTheMark(t *testing.T) {
 	if err := os.Remove(folder); err != nil {
 		t.Fatal(err)
 	}
-	wantError(t, h.Advance(newRepo(t).build(7).Envelope), "high-water mark")
+	wantError(t, h.Advance(opened(t, 7)), "high-water mark")
 	if !h.Fresh() {
 		t.Error("the mark moved without being written")
 	}

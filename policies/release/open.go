@@ -105,6 +105,9 @@ func (o Opener) open(ctx context.Context, before *Release, now time.Time) (*Rele
 		r.parsed = reviews.NewCache()
 		defer func() { r.parsed = nil }()
 	}
+	if err := o.readSequences(r, before); err != nil {
+		return nil, err
+	}
 	if err := o.readConnections(ctx, r, before); err != nil || !o.Full {
 		return r, err
 	}
@@ -267,10 +270,7 @@ func (o Opener) checkEnvelope(e Envelope, r *Release, now time.Time) error {
 	case !now.Before(r.Until):
 		return fmt.Errorf("%w (it was valid until %s)", ErrExpired, r.Until.Format(time.RFC3339))
 	}
-	if o.HighWater == nil {
-		return nil
-	}
-	return o.HighWater.Check(e)
+	return o.HighWater.checkEnvelope(e)
 }
 
 // readTrust reads the raw trust root and config. The root has to be the pinned one or to follow from it.

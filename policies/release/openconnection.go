@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -21,7 +22,7 @@ import (
 func (o Opener) readConnections(ctx context.Context, r *Release, before *Release) error {
 	r.Connections = map[string]*Connection{}
 	for _, bundle := range slices.Sorted(maps.Keys(r.Envelope.Bundles)) {
-		if bundle == PolicyBundle {
+		if bundle == PolicyBundle || strings.HasPrefix(bundle, sequencesPrefix) {
 			continue
 		}
 		name, ok := strings.CutPrefix(bundle, connectionPrefix)
@@ -44,7 +45,7 @@ func (o Opener) readConnection(ctx context.Context, r, before *Release, name str
 		known = before.Connections[name]
 	}
 	if known != nil && before.Envelope.Bundles[bundle] == r.Envelope.Bundles[bundle] {
-		return known, known.checkSequences(r.Envelope)
+		return known, known.checkSequences(r.Sequences[name])
 	}
 	members, err := o.readBundle(r.Envelope, bundle, connectionRoots(name))
 	if err != nil {
@@ -61,7 +62,7 @@ func (o Opener) readConnection(ctx context.Context, r, before *Release, name str
 	if err != nil {
 		return nil, bundleError(bundle, err)
 	}
-	return c, c.checkSequences(r.Envelope)
+	return c, c.checkSequences(r.Sequences[name])
 }
 
 // connection builds the connection from its raw documents. What the bundle says
@@ -198,11 +199,41 @@ func (c *Connection) review(r *Release, file connectionFile, name string, signat
 }
 
 // checkSequences demands that no review is older than one of its name was before.
-func (c *Connection) checkSequences(e Envelope) error {
+func (c *Connection) checkSequences(highest Sequences) error {
 	for name, review := range c.reviews {
-		if got, highest := review.Document.Spec.Sequence, e.Reviews[name]; got != highest {
-			return fmt.Errorf("%s: review %s has sequence %d where the highest is %d", EnvelopeFile, name, got, highest)
+		if got, most := review.Document.Spec.Sequence, highest[path.Base(name)]; got != most {
+			return bundleError(SequencesBundle(c.Name), fmt.Errorf("review %s has sequence %d where the highest is %d", name, got, most))
 		}
 	}
 	return nil
+}
+
+// readSequences reads how high the sequence of every review ever was, and refuses
+// a release that forgot some of it.
+func (o Opener) readSequences(r, before *Release) error {
+	r.Sequences = map[string]Sequences{}
+	for _, bundle := range slices.Sorted(maps.Keys(r.Envelope.Bundles)) {
+		name, ok := strings.CutPrefix(bundle, sequencesPrefix)
+		if !ok {
+			continue
+		}
+		if !reviews.IsConnection(name) {
+			return fmt.Errorf("%s: %q is not the name of a bundle", EnvelopeFile, bundle)
+		}
+		if before != nil && before.Envelope.Bundles[bundle] == r.Envelope.Bundles[bundle] {
+			r.Sequences[name] = before.Sequences[name]
+			continue
+		}
+		members, err := o.readBundle(r.Envelope, bundle, sequencesRoots(name))
+		if err != nil {
+			return err
+		}
+		if len(members) != 1 {
+			return bundleError(bundle, fmt.Errorf("it has %d members where only data.json belongs", len(members)))
+		}
+		if r.Sequences[name], err = decode[Sequences](members[sequencesData(name)]); err != nil {
+			return bundleError(bundle, fmt.Errorf("data.json: %w", err))
+		}
+	}
+	return o.HighWater.checkSequences(r)
 }

@@ -13,7 +13,8 @@
 // # Layout
 //
 //	release.json             the signed envelope; replaced atomically, last
-//	bundles/<sha256>.tar.gz  OPA bundles: "policy", and "connection/<name>" for each connection
+//	bundles/<sha256>.tar.gz  OPA bundles: "policy", "connection/<name>" for each connection, and
+//	                         "sequences/<name>" for each that ever had a review
 //
 // The roots of all bundles are disjoint. The stock tools read them:
 //
@@ -33,13 +34,23 @@ import (
 	"github.com/sallyport-dev/sallyport/reviews"
 )
 
-// PolicyBundle and ConnectionBundle name bundles in Envelope.Bundles.
+// PolicyBundle, ConnectionBundle and SequencesBundle name bundles in Envelope.Bundles.
 const PolicyBundle = "policy"
 
 // ConnectionBundle is the name of a connection's bundle.
 func ConnectionBundle(connection string) string { return connectionPrefix + connection }
 
-const connectionPrefix = "connection/"
+// SequencesBundle is the name of the bundle with the Sequences of a connection.
+func SequencesBundle(connection string) string { return sequencesPrefix + connection }
+
+const (
+	connectionPrefix = "connection/"
+	sequencesPrefix  = "sequences/"
+)
+
+// Sequences are the highest sequences ever seen of the reviews of one connection,
+// deleted ones included, by the last part of their names.
+type Sequences map[string]int64
 
 // Envelope is what sync signs and gatewayd trusts: which bundles are current, and until when.
 type Envelope struct {
@@ -50,8 +61,7 @@ type Envelope struct {
 	Sequence     int64             `json:"sequence"` // strictly increasing
 	TrustVersion int               `json:"trustVersion"`
 	TrustDigest  string            `json:"trustDigest"` // sha256 hex of trust/root.yaml
-	Bundles      map[string]string `json:"bundles"`     // "policy", "connection/<name>" → sha256 hex of the .tar.gz
-	Reviews      map[string]int64  `json:"reviews"`     // highest sequence ever seen per review name, deleted ones included
+	Bundles      map[string]string `json:"bundles"`     // "policy", "connection/<name>", "sequences/<name>" → sha256 hex of the .tar.gz
 	IssuedAt     time.Time         `json:"issuedAt"`
 	ValidUntil   time.Time         `json:"validUntil"`
 	// Taken is what sync saw for the first time since the release before. It is for
@@ -84,6 +94,7 @@ type Release struct {
 	Config                *reviews.Config
 	Principals            map[string]*Principal // trust-root and principals/ ones, by name
 	Connections           map[string]*Connection
+	Sequences             map[string]Sequences // by connection, deleted ones included
 
 	documents documents      // of the policy bundle
 	seen      sightings      // of the policy bundle

@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -37,12 +38,17 @@ func (s *Syncer) assemble(ctx context.Context, now time.Time) (*reviews.Tree, er
 	}
 	broken := st.Broken != ""
 	keep := func(doc, path string) bool {
-		return st.Documents[doc].Closed == "" && (!broken || same(good, head, doc) && sameOrFolder(good, head, path))
+		return st.Documents.of(doc).Closed == "" && (!broken || same(good, head, doc) && sameOrFolder(good, head, path))
 	}
-	opt := st.options(now, s.cache)
+	opt, seen := st.options(now, s.cache)
 	opt.AutoApprove = s.autoApproval(ctx, good)
+	in := s.known(now)
+	in.Seen = seen
+	opt.Judged = func(c *reviews.Connection, f *reviews.Folder) {
+		_ = s.built.Prepare(in, c, f) // building the release finds the same error
+	}
 	if broken { // they were judged when they came in; what a new trust root voids is in Broken
-		opt.Standing = func(path, sha256 string) bool { return inBase(path) && st.Documents[path].Accepted == sha256 }
+		opt.Standing = func(path, sha256 string) bool { return inBase(path) && st.Documents.of(path).Accepted == sha256 }
 	}
 	tree, err := reviews.Load(view{
 		trust: trust, config: good, policies: good, docs: head, audit: s.audit.files(), keep: keep, whole: !broken, hidden: st.hidden(),
@@ -122,7 +128,7 @@ func (s *Syncer) policyOf(ctx context.Context, t *gitrepo.Tree) (*policies.Polic
 // hidden are the folders of documents that the history closes.
 func (st *state) hidden() map[string]bool {
 	folders := map[string]bool{}
-	for doc, m := range st.Documents {
+	for doc, m := range st.Documents.all() {
 		if m.Closed != "" {
 			folders[path.Dir(doc)] = true
 		}
@@ -133,7 +139,7 @@ func (st *state) hidden() map[string]bool {
 // closed are the documents of head that the history closes.
 func (st *state) closed(head *gitrepo.Tree) reviews.Problems {
 	var out reviews.Problems
-	for doc, m := range st.Documents {
+	for doc, m := range st.Documents.all() {
 		if m.Closed == "" {
 			continue
 		}
@@ -147,7 +153,10 @@ func (st *state) closed(head *gitrepo.Tree) reviews.Problems {
 
 // held are the documents that head added or changed since good.
 func held(good, head *gitrepo.Tree) (reviews.Problems, error) {
-	changes, err := gitrepo.Diff(good, head)
+	changes, err := diff(good, head)
+	if errors.Is(err, gitrepo.ErrTooMuch) {
+		return nil, nil // the alarm about the base says so
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -163,9 +172,4 @@ func held(good, head *gitrepo.Tree) (reviews.Problems, error) {
 
 func problem(file, message string) reviews.Problem {
 	return reviews.Problem{Position: reviews.Position{File: file}, Message: message}
-}
-
-// reviewName is the review that stands at a path.
-func reviewName(path string) string {
-	return strings.TrimSuffix(strings.TrimPrefix(path, "reviews/"), ".yaml")
 }

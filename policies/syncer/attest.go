@@ -21,21 +21,31 @@ import (
 	"github.com/sallyport-dev/sallyport/reviews/gitrepo"
 )
 
-// attestSoon and attestEvery are how soon sync asks the forge again about pull
+// attestSoon and attestLate are how soon sync asks the forge again about pull
 // requests that it could not attest: first at once, because a forge tells some
 // things only a little after the merge, then ever more seldom.
 const (
-	attestSoon  = 500 * time.Millisecond
-	attestEvery = 5 * time.Second
+	attestSoon = 500 * time.Millisecond
+	attestLate = 5 * time.Minute
 )
 
-// askAgain is when the forge is to be asked again.
+// askAgain is when the forge is to be asked again: after a quarter of the time for
+// which it was asked in vain, and not before it wants to be.
 func (s *Syncer) askAgain() time.Time {
-	wait := max(attestEvery, s.every)
-	if s.asks < 16 { // beyond, it would overflow
-		wait = min(attestSoon<<s.asks, wait)
+	wait := min(max(s.asked.Sub(s.asking)/4, attestSoon), max(attestLate, s.every))
+	if next := s.asked.Add(wait); next.After(s.limited) {
+		return next
 	}
-	return s.asked.Add(wait)
+	return s.limited
+}
+
+// askSooner is for when somebody may just have approved what waits. It may be called
+// often, for every push that a forge tells of.
+func (s *Syncer) askSooner() {
+	const ago = 16 * time.Second // every four seconds, to begin with
+	if recent := s.opt.Now().Add(-ago); s.asking.Before(recent) {
+		s.asking = recent
+	}
 }
 
 // Attester lets sync take approvals in pull requests for approvals. The forge
@@ -240,7 +250,7 @@ func (s *Syncer) attestAll(ctx context.Context, tree *reviews.Tree) error {
 	w := &words{files: map[string][]byte{}, said: map[string]*reviews.ForgeApproval{}}
 	var failed []error
 	for _, p := range tree.Pending {
-		if err := s.attestOne(ctx, head, p.Path, w); err != nil {
+		if err := s.attestOne(ctx, tree, head, p.Path, w); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", p.Path, err))
 		}
 	}
@@ -309,7 +319,7 @@ func (s *Syncer) enough(tree *reviews.Tree, p reviews.Pending, there []byte, now
 }
 
 // attestOne finds the pull request that brought a document's present bytes.
-func (s *Syncer) attestOne(ctx context.Context, head *gitrepo.Tree, path string, w *words) error {
+func (s *Syncer) attestOne(ctx context.Context, tree *reviews.Tree, head *gitrepo.Tree, path string, w *words) error {
 	b, err := head.ReadFile(path)
 	if err != nil {
 		return err
@@ -336,7 +346,7 @@ func (s *Syncer) attestOne(ctx context.Context, head *gitrepo.Tree, path string,
 	}
 	why := errors.New("no merged pull request brought it as it stands: commit " + short(brought.ID) + " was pushed past them")
 	for _, p := range candidates {
-		statement, contents, err := s.statement(ctx, &p, path, digest(b))
+		statement, contents, err := s.statement(ctx, tree, &p, path, digest(b))
 		if err != nil {
 			why = fmt.Errorf("pull request %d: %w", p.Number, err)
 			continue
@@ -356,7 +366,7 @@ func (s *Syncer) attestOne(ctx context.Context, head *gitrepo.Tree, path string,
 
 // statement is what the forge and the pull request's own head say. Contents are
 // those documents that the pull request brought and the branch still holds.
-func (s *Syncer) statement(ctx context.Context, p *forge.PullRequest, path, sum string) (*reviews.ForgeApproval, []reviews.Content, error) {
+func (s *Syncer) statement(ctx context.Context, loaded *reviews.Tree, p *forge.PullRequest, path, sum string) (*reviews.ForgeApproval, []reviews.Content, error) {
 	if p.Base != s.opt.Branch {
 		return nil, nil, fmt.Errorf("it went to branch %s", p.Base)
 	}
@@ -375,7 +385,11 @@ func (s *Syncer) statement(ctx context.Context, p *forge.PullRequest, path, sum 
 	if err != nil || digest(reviewed) != sum {
 		return nil, nil, errors.New("what was merged is not what was reviewed there")
 	}
-	by, err := s.forge.Contributors(ctx, p)
+	signed, err := s.signed(loaded, fetched)
+	if err != nil {
+		return nil, nil, err
+	}
+	by, err := s.forge.Contributors(ctx, p, signed)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -387,7 +401,7 @@ func (s *Syncer) statement(ctx context.Context, p *forge.PullRequest, path, sum 
 		return nil, nil, err
 	}
 	a := &reviews.ForgeApproval{
-		Repo: s.state.Repo, PullRequest: int64(p.Number), Base: p.Base, Head: p.Head,
+		Repo: s.state.Repo, PullRequest: int64(p.Number), Base: p.Base, Head: p.Head, SameAs: by.SameAs,
 		AttestedAt: s.opt.Now().UTC().Truncate(time.Second), Contributors: []int64{}, Approvals: []reviews.AccountApproval{},
 	}
 	a.Forge, a.Repository = s.forgeIn.Kind, s.forgeIn.Repository
@@ -407,6 +421,25 @@ func (s *Syncer) statement(ctx context.Context, p *forge.PullRequest, path, sum 
 	}
 	contents, err := s.contents(ctx, p, tree)
 	return a, contents, err
+}
+
+// signed are the last commits of a pull request that only add signatures, each those
+// of one principal, as far as git and the trust root in force tell. The oldest is first.
+func (s *Syncer) signed(loaded *reviews.Tree, head string) ([]forge.Signed, error) {
+	last, err := s.mirror.LastAdded(head)
+	if err != nil {
+		return nil, err
+	}
+	var list []forge.Signed
+	for _, c := range last {
+		by, err := loaded.SignedBy(c.Tree, c.Files)
+		if err != nil {
+			break // something else came with it
+		}
+		list = append(list, forge.Signed{Commit: c.Commit.ID, Parent: c.Parent.ID, Account: loaded.Root.Account(s.forgeIn.Kind, by)})
+	}
+	slices.Reverse(list)
+	return list, nil
 }
 
 // contents are the documents of a pull request that stand in the branch as they were reviewed.

@@ -217,7 +217,7 @@ func (b *believer) readPlaces(ctx context.Context) error {
 	var before *gitrepo.Tree
 	for i, c := range line {
 		tree := m.Tree(c)
-		changes, err := gitrepo.Diff(before, tree)
+		changes, err := gitrepo.Diff(before, tree, func(folder string) bool { return folder == logFolder })
 		if err != nil {
 			return err
 		}

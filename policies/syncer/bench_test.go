@@ -149,7 +149,7 @@ func (g *gateway) follow(ctx context.Context, opener release.Opener) {
 	release.Watch(ctx, opener.Dir, release.PollInterval, func() {
 		opened, err := opener.Open(ctx, current, g.h.now)
 		if err == nil {
-			err = opener.HighWater.Advance(opened.Envelope)
+			err = opener.HighWater.Advance(opened)
 		}
 		if err != nil {
 			g.h.t.Error(err)

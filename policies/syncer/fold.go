@@ -45,7 +45,13 @@ func (s *Syncer) newFold(head string) (*fold, error) {
 	if f.head, err = treeOf(s.mirror, head); err != nil || f.state.Commit == "" {
 		return f, err
 	}
-	f.tree, err = treeOf(s.mirror, f.state.Commit)
+	from := f.state.Commit
+	if f.state.Skipped {
+		from = f.state.Compared
+	}
+	if from != "" {
+		f.tree, err = treeOf(s.mirror, from)
+	}
 	return f, err
 }
 
@@ -61,32 +67,95 @@ func treeOf(m *gitrepo.Mirror, commit string) (*gitrepo.Tree, error) {
 // documents that it touched.
 func (f *fold) step(ctx context.Context, c *gitrepo.Commit) error {
 	tree := f.mirror.Tree(c)
-	changes, err := gitrepo.Diff(f.tree, tree)
+	changes, err := diff(f.tree, tree)
+	if errors.Is(err, gitrepo.ErrTooMuch) {
+		f.skip(c, tree, err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	f.sight(c, tree, changes)
 	touched, base := sortOut(changes)
+	for _, doc := range f.state.Missed {
+		touched[doc] = true
+	}
+	docs := slices.Sorted(maps.Keys(touched)) // folder by folder, for the store remembers some folders only
+	parsed := f.parseAhead(tree, docs)
+	defer parsed()
+	f.sight(c, tree, changes)
 	together := base && f.state.Good != ""
 	switch {
-	case base:
-		if err := f.judge(ctx, c, tree); err != nil {
+	case base || f.state.Skipped: // what was skipped is judged with this one
+		err := f.judge(ctx, c, tree)
+		if errors.Is(err, gitrepo.ErrTooMuch) {
+			f.skip(c, tree, err)
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 	case f.state.Broken == "" && f.state.Good != "":
 		f.state.Good = c.ID
 	}
-	docs := slices.Sorted(maps.Keys(touched)) // folder by folder, for the store remembers some folders only
-	f.parseAhead(tree, docs)
+	parsed()
 	for _, doc := range docs {
 		f.document(c, tree, doc, together && touched[doc])
 	}
-	if base || slices.ContainsFunc(docs, unnumbered) {
+	if base || f.state.Skipped || slices.ContainsFunc(docs, unnumbered) {
 		f.accept(tree, c.ID)
 	}
-	f.state.Commit, f.tree = c.ID, tree
+	f.state.Commit, f.tree, f.state.Skipped, f.state.Missed = c.ID, tree, false, nil
 	return nil
 }
+
+// skip passes a commit by whose changes have no end, so that it and what comes after it
+// can still take grants out. The next one is held against the last that could be compared.
+// Of documents that are known already it notes what became of them all the same:
+// what was taken out meanwhile stays out.
+func (f *fold) skip(c *gitrepo.Commit, tree *gitrepo.Tree, why error) {
+	if _, err := f.judgeRoot(c, tree); err != nil {
+		why = errors.Join(why, err)
+	}
+	if !f.state.Skipped {
+		f.state.Skipped, f.state.Compared = true, f.state.Commit
+	}
+	if f.tree != nil {
+		f.missed(c, tree)
+	}
+	f.state.Commit = c.ID
+	f.state.Broken = why.Error() + ": nobody can say what it did: take that out again; nothing new is granted until then"
+}
+
+// missed notes what a commit that is passed by made of the documents known before it.
+func (f *fold) missed(c *gitrepo.Commit, tree *gitrepo.Tree) {
+	changed := slices.Clone(f.state.Missed)
+	for doc := range f.state.Documents.all() {
+		switch reviews.KindOf(doc) {
+		case reviews.KindPrincipal, reviews.KindConnection, reviews.KindCatalog, reviews.KindReview:
+			if !same(f.tree, tree, doc) {
+				changed = append(changed, doc)
+			}
+		}
+	}
+	slices.Sort(changed)
+	f.state.Missed = slices.Compact(changed)
+	for _, doc := range f.state.Missed {
+		f.document(c, tree, doc, false)
+	}
+}
+
+// diff is what two commits hold differently where documents can be.
+func diff(a, b *gitrepo.Tree) ([]gitrepo.Change, error) {
+	return gitrepo.Diff(a, b, func(folder string) bool {
+		return strings.Count(folder, "/") < maxFolders && (inBase(folder) || slices.Contains(docFolders, strings.SplitN(folder, "/", 2)[0]))
+	})
+}
+
+// docFolders hold documents besides those of the base, and none lies deeper than
+// reviews/<connection>/<name>.yaml.sigs.
+var docFolders = []string{"principals", "connections", "reviews"}
+
+const maxFolders = 3
 
 // sortOut finds the documents that changes touch, by their own bytes, then they
 // are true, or by their signatures alone, and whether trust, config or policies are among them.
@@ -106,24 +175,28 @@ func sortOut(changes []gitrepo.Change) (touched map[string]bool, base bool) {
 	return touched, base
 }
 
-// parseAhead parses the touched reviews that head still holds, on all cores.
-func (f *fold) parseAhead(tree *gitrepo.Tree, docs []string) {
+// parseAhead begins to parse the touched reviews that head still holds, on all
+// cores. What it returns waits for that.
+func (f *fold) parseAhead(tree *gitrepo.Tree, docs []string) (wait func()) {
 	var group errgroup.Group
-	group.SetLimit(runtime.GOMAXPROCS(0))
-	for _, doc := range docs {
-		if unnumbered(doc) || !same(tree, f.head, doc) {
-			continue
+	group.SetLimit(runtime.GOMAXPROCS(0) + 1)
+	group.Go(func() error {
+		for _, doc := range docs {
+			if unnumbered(doc) || !same(tree, f.head, doc) {
+				continue
+			}
+			b, err := tree.ReadFile(doc)
+			if err != nil {
+				continue // whoever looks at it says why
+			}
+			group.Go(func() error {
+				_, _ = f.parsed.Review(doc, b)
+				return nil
+			})
 		}
-		b, err := tree.ReadFile(doc)
-		if err != nil {
-			continue // whoever looks at it says why
-		}
-		group.Go(func() error {
-			_, _ = f.parsed.Review(doc, b)
-			return nil
-		})
-	}
-	_ = group.Wait()
+		return nil
+	})
+	return func() { _ = group.Wait() }
 }
 
 // unnumbered documents have no sequence that orders their versions.
@@ -182,7 +255,7 @@ func (f *fold) goodTree() (*gitrepo.Tree, error) {
 }
 
 func sameBase(a, b *gitrepo.Tree) (bool, error) {
-	changes, err := gitrepo.Diff(a, b)
+	changes, err := diff(a, b)
 	if err != nil {
 		return false, err
 	}
@@ -255,7 +328,7 @@ func (f *fold) replayed(good, tree *gitrepo.Tree) error {
 	if good == nil {
 		return nil
 	}
-	changes, err := gitrepo.Diff(good, tree)
+	changes, err := diff(good, tree)
 	if err != nil {
 		return err
 	}
@@ -264,7 +337,7 @@ func (f *fold) replayed(good, tree *gitrepo.Tree) error {
 		if err != nil {
 			continue // not there or not readable: loading tells
 		}
-		if by := f.state.Documents[c.Path].Replaced[digest(b)]; by != "" {
+		if by := f.state.Documents.of(c.Path).Replaced[digest(b)]; by != "" {
 			return fmt.Errorf("%s is an older version, which commit %s replaced: change it (a comment is enough) and have it signed anew", c.Path, short(by))
 		}
 	}
@@ -274,7 +347,7 @@ func (f *fold) replayed(good, tree *gitrepo.Tree) error {
 // baseFiles are config and policies in force.
 func (f *fold) baseFiles() []string {
 	var names []string
-	for name, m := range f.state.Documents {
+	for name, m := range f.state.Documents.all() {
 		if inBase(name) && m.Accepted != "" {
 			names = append(names, name)
 		}
@@ -291,9 +364,9 @@ func (f *fold) enforce(t *reviews.Tree, commit string) {
 	}
 	for _, name := range f.baseFiles() {
 		if files[name] == "" { // tests of policies may go
-			m := f.state.Documents[name]
+			m := f.state.Documents.of(name)
 			m.replace(commit)
-			f.state.Documents[name] = m
+			f.state.Documents.set(name, m)
 		}
 	}
 	for name, sum := range files {
@@ -304,25 +377,25 @@ func (f *fold) enforce(t *reviews.Tree, commit string) {
 
 // inForce notes the version of a document that holds from this commit on.
 func (f *fold) inForce(name, sum, commit string) {
-	m := f.state.Documents[name]
+	m := f.state.Documents.of(name)
 	if m.Accepted != sum {
 		m.replace(commit)
 		m.Accepted = sum
-		f.state.Documents[name] = m
+		f.state.Documents.set(name, m)
 	}
 }
 
 // document notes what a commit made of one document, and closes it when its
 // version may not be granted whoever signed it.
 func (f *fold) document(c *gitrepo.Commit, tree *gitrepo.Tree, doc string, together bool) {
-	m := f.state.Documents[doc]
+	m := f.state.Documents.of(doc)
 	b, err := tree.ReadFile(doc)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, gitrepo.ErrIrregular), errors.Is(err, gitrepo.ErrTooLarge):
 		// Gone, or something else stands in its place, which is as good as gone.
 		m.replace(c.ID)
 		m.Closed, m.Retired = "", m.Sequence
-		f.state.Documents[doc] = m
+		f.state.Documents.set(doc, m)
 		return
 	case err != nil:
 		return // loading says what is wrong with it
@@ -334,7 +407,7 @@ func (f *fold) document(c *gitrepo.Commit, tree *gitrepo.Tree, doc string, toget
 	if together && m.Closed == "" {
 		m.Closed = fmt.Sprintf("commit %s changed it together with trust, config or policies; documents are judged only under what was merged before them: touch it again in a commit of its own", short(c.ID))
 	}
-	f.state.Documents[doc] = m
+	f.state.Documents.set(doc, m)
 }
 
 func older(m memory, sum string) string {
@@ -343,6 +416,9 @@ func older(m memory, sum string) string {
 	}
 	return ""
 }
+
+// maxJump is by how much one version's sequence may be above all before it.
+const maxJump = 1 << 20
 
 // sequence holds a review's version against all that its name ever had.
 // Approvals do not matter here: a merged sequence is used up, signed or not.
@@ -366,6 +442,8 @@ func (f *fold) sequence(m memory, c *gitrepo.Commit, tree *gitrepo.Tree, doc str
 		m.Closed = fmt.Sprintf("sequence %d already stands for other bytes, those of commit %s: write it anew with sequence %d", n, short(m.Commit), m.Sequence+1)
 	case n == m.Sequence:
 		m.Closed = ""
+	case n-m.Sequence > maxJump: // the number is not used up, so nobody can use a name up by a file that no one approved
+		m.Closed = fmt.Sprintf("sequence %d is far above %d, the highest that it had: write it anew with sequence %d", n, m.Sequence, m.Sequence+1)
 	default:
 		m.Closed, m.Sequence, m.SHA256, m.Commit, m.At = "", n, sum, c.ID, earlier(c.Time, f.now)
 	}
@@ -389,22 +467,25 @@ func (f *fold) accept(tree *gitrepo.Tree, commit string) {
 		return
 	}
 	t, err := f.load(view{config: tree, policies: tree, docs: tree, noReviews: true, keep: func(doc, _ string) bool {
-		return unnumbered(doc) && f.state.Documents[doc].Closed == ""
+		return unnumbered(doc) && f.state.Documents.of(doc).Closed == ""
 	}})
 	if err != nil {
 		return // releasing reports it
 	}
 	for _, p := range t.Principals {
 		f.inForce(p.Source.Path, p.Source.SHA256, commit)
+		m := f.state.Documents.of(p.Source.Path)
+		m.Owner = p.Spec.Owner
+		f.state.Documents.set(p.Source.Path, m)
 	}
 	for _, c := range t.Connections {
 		f.inForce(c.Source.Path, c.Source.SHA256, commit)
 		if s := c.CatalogSource; c.Catalog != nil && s.Path != "" {
 			f.inForce(s.Path, s.SHA256, commit)
 		}
-		m := f.state.Documents[c.Source.Path]
+		m := f.state.Documents.of(c.Source.Path)
 		m.Risk = c.Spec.Risk
-		f.state.Documents[c.Source.Path] = m
+		f.state.Documents.set(c.Source.Path, m)
 	}
 }
 
@@ -417,12 +498,21 @@ func (f *fold) load(v view) (*reviews.Tree, error) {
 	return reviews.Load(v, f.options())
 }
 
-func (f *fold) options() reviews.LoadOptions { return f.state.options(f.now, f.cache) }
+func (f *fold) options() reviews.LoadOptions {
+	opt, _ := f.state.options(f.now, f.cache)
+	return opt
+}
 
 // options are how documents are judged under what the state remembers. What it
-// does not remember is an attestation that is read for the first time.
-func (s *state) options(now time.Time, cache *reviews.Cache) reviews.LoadOptions {
+// does not remember is an attestation that is read for the first time. While a load
+// goes on, seen tells what is remembered.
+func (s *state) options(now time.Time, cache *reviews.Cache) (opt reviews.LoadOptions, seen func(sha256 string) time.Time) {
 	var mu sync.Mutex
+	seen = func(sha256 string) time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		return s.Seen[sha256]
+	}
 	return reviews.LoadOptions{
 		Now: now, Cache: cache,
 		Seen: func(sha256 string) time.Time {
@@ -437,9 +527,12 @@ func (s *state) options(now time.Time, cache *reviews.Cache) reviews.LoadOptions
 			return at
 		},
 		RiskBefore: func(connection string) string {
-			return s.Documents[reviews.PathOf(reviews.KindConnection, connection)].Risk
+			return s.Documents.of(reviews.PathOf(reviews.KindConnection, connection)).Risk
 		},
-	}
+		OwnerBefore: func(principal string) string {
+			return s.Documents.of(reviews.PathOf(reviews.KindPrincipal, principal)).Owner
+		},
+	}, seen
 }
 
 func digest(b []byte) string {

@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -37,7 +39,18 @@ type giteaServer struct {
 	approvals []int64 // accounts
 	from      string  // owner/name that the branch is in
 	files     []string
-	asked     int // how often for approvals
+	asked     int    // how often for approvals
+	reviewed  string // the commit that was approved, "" for head
+	signed    []forgePush
+	retarget  time.Time // when the pull request was pointed at main, zero for at once
+	requests  int
+	limit     time.Duration // for which it refuses every request
+}
+
+// forgePush is one to the branch of the pull request, of one commit, after alice's.
+type forgePush struct {
+	who           int64
+	before, after string
 }
 
 func (g *giteaServer) set(f func()) {
@@ -46,9 +59,23 @@ func (g *giteaServer) set(f func()) {
 	f()
 }
 
+// first is alice's commit.
+func (g *giteaServer) first() string {
+	if len(g.signed) > 0 {
+		return g.signed[0].before
+	}
+	return g.head
+}
+
 func (g *giteaServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.requests++
+	if g.limit > 0 {
+		w.Header().Set("Retry-After", fmt.Sprint(int(g.limit.Seconds())))
+		http.Error(w, "{}", http.StatusTooManyRequests)
+		return
+	}
 	user := func(id int64) map[string]any { return map[string]any{"id": id, "login": fmt.Sprint("u", id)} }
 	at := start.Format(time.RFC3339)
 	var answer any
@@ -64,19 +91,31 @@ func (g *giteaServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "git/refs/pull/7/head":
 		answer = []any{map[string]any{"ref": "refs/pull/7/head", "object": map[string]string{"sha": g.head}}}
 	case "pulls/7/commits":
-		answer = []any{map[string]any{"sha": g.head, "author": user(accountAlice), "committer": user(accountAlice)}}
-	case "issues/7/timeline":
-		answer = []any{}
-	case "activities/feeds":
-		entry := func(content string) map[string]any {
-			return map[string]any{"op_type": "commit_repo", "ref_name": "refs/heads/request", "content": content, "act_user": user(accountAlice), "created": at}
+		list := []any{map[string]any{"sha": g.first(), "author": user(accountAlice), "committer": user(accountAlice)}}
+		for _, p := range g.signed {
+			list = append(list, map[string]any{"sha": p.after, "author": user(p.who), "committer": user(p.who)})
 		}
-		answer = []any{entry(`{"HeadCommit":{"Sha1":"` + g.head + `"}}`), entry("")} // pushed, and before that made
+		answer = list
+	case "issues/7/timeline":
+		list := []any{}
+		if r.URL.Query().Get("page") == "1" && !g.retarget.IsZero() {
+			list = append(list, map[string]any{"type": "change_target_branch", "user": user(accountAlice), "created_at": g.retarget.Format(time.RFC3339)})
+		}
+		answer = list
+	case "activities/feeds":
+		entry := func(who int64, content string) any {
+			return map[string]any{"op_type": "commit_repo", "ref_name": "refs/heads/request", "content": content, "act_user": user(who), "created": at}
+		}
+		list := []any{}
+		for _, p := range slices.Backward(g.signed) {
+			list = append(list, entry(p.who, `{"HeadCommit":{"Sha1":"`+p.after+`"},"CompareURL":"root/access/compare/`+p.before+"..."+p.after+`"}`))
+		}
+		answer = append(list, entry(accountAlice, `{"HeadCommit":{"Sha1":"`+g.first()+`"}}`), entry(accountAlice, "")) // pushed, and before that made
 	case "pulls/7/reviews":
 		g.asked++
 		list := []any{}
 		for i, id := range g.approvals {
-			list = append(list, map[string]any{"id": i + 1, "user": user(id), "state": "APPROVED", "commit_id": g.head, "submitted_at": at})
+			list = append(list, map[string]any{"id": i + 1, "user": user(id), "state": "APPROVED", "commit_id": cmp.Or(g.reviewed, g.head), "submitted_at": at})
 		}
 		answer = list
 	case "pulls/7/files":
@@ -96,12 +135,18 @@ func (g *giteaServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // the pull request, and has its pull request 7, a review, merged.
 func onForge(t *testing.T, approvals ...int64) (*harness, *giteaServer, *bytes.Buffer) {
 	t.Helper()
+	return onForgeWith(t, "", approvals...)
+}
+
+// onForgeWith also gives carol an account, written as ", forge: {…}".
+func onForgeWith(t *testing.T, carol string, approvals ...int64) (*harness, *giteaServer, *bytes.Buffer) {
+	t.Helper()
 	a := newAccess(t)
 	g := &giteaServer{approvals: approvals, from: "root/access", files: []string{reviewPath("report")}}
 	g.Server = httptest.NewServer(g)
 	t.Cleanup(g.Close)
 	a.people["attester"] = newKey(t)
-	text := a.forgeRoot(1, "")
+	text := a.forgeRoot(1, carol)
 	a.write(reviews.RootPath, text)
 	a.sign(reviews.RootPath, "user:bob")
 	a.pin = digest([]byte(text))
@@ -112,10 +157,7 @@ func onForge(t *testing.T, approvals ...int64) (*harness, *giteaServer, *bytes.B
 	a.run("checkout", "--quiet", "-b", "request")
 	a.write(reviewPath("report"), review("report", 1, "app.items"))
 	g.head = a.commit("ask")
-	a.run("update-ref", "refs/pull/7/head", g.head)
-	a.run("checkout", "--quiet", "main")
-	a.run("merge", "--quiet", "--squash", "request")
-	g.merged = a.commit("merged")
+	g.merge(a)
 
 	var logged bytes.Buffer
 	h := a.syncer()
@@ -124,6 +166,83 @@ func onForge(t *testing.T, approvals ...int64) (*harness, *giteaServer, *bytes.B
 	h.opt.Log = slog.New(slog.NewTextHandler(&logged, nil))
 	h.restart()
 	return h, g, &logged
+}
+
+// pushed has somebody add a commit to the pull request after it was approved, and has it merged anew.
+func (g *giteaServer) pushed(h *harness, who int64, change func(a *access)) {
+	a := h.a
+	a.run("checkout", "--quiet", "request")
+	change(a)
+	before := g.head
+	after := a.commit("and another")
+	g.set(func() {
+		g.reviewed, g.head = before, after
+		g.signed = append(g.signed, forgePush{who, before, after})
+	})
+	a.run("checkout", "--quiet", "main")
+	a.run("reset", "--quiet", "--hard", "HEAD~1")
+	g.merge(a)
+}
+
+// Who signs after another approved in the forge voids nothing, and stays somebody who may approve: whatever else comes with
+// the signature, or by whomever it comes, it is a push like any other.
+func TestSignatureVoidsNoApproval(t *testing.T) {
+	path, etl := reviewPath("report"), reviewPath("etl")
+	// put writes, in the place of who's signature of a document, what key makes of other bytes.
+	put := func(a *access, name, who string, key ssh.Signer, signed string) {
+		namespace := reviews.NamespaceReview
+		if name == principalPath {
+			namespace = reviews.NamespacePrincipal
+		}
+		armored, err := reviews.Sign(key, namespace, []byte(signed))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.write(reviews.SidecarPath(name, who, a.people[who].PublicKey()), string(armored))
+	}
+	carol := func(a *access, name string) { put(a, name, "user:carol", a.people["user:carol"], a.read(name)) }
+	for name, tt := range map[string]struct {
+		who     int64
+		change  func(a *access)
+		granted string
+	}{
+		"bob signs":           {accountBob, func(a *access) { put(a, path, "user:bob", a.people["user:bob"], a.read(path)) }, "etl#1 report#1"},
+		"carol signs":         {accountCarol, func(a *access) { carol(a, etl) }, "etl#1 report#1"},
+		"carol signs two":     {accountCarol, func(a *access) { carol(a, principalPath); carol(a, etl) }, "etl#1 report#1"},
+		"bob pushes carol's":  {accountBob, func(a *access) { carol(a, etl) }, "etl#1"},
+		"alice's and carol's": {accountCarol, func(a *access) { carol(a, etl); put(a, etl, "user:alice", a.people["user:alice"], a.read(etl)) }, "etl#1"},
+		"junk in carol's name": {accountCarol, func(a *access) {
+			a.write(reviews.SidecarPath(etl, "user:carol", a.people["user:carol"].PublicKey()), "junk")
+		}, "etl#1"},
+		"of other bytes":         {accountCarol, func(a *access) { put(a, etl, "user:carol", a.people["user:carol"], a.read(path)) }, "etl#1"},
+		"of no document":         {accountCarol, func(a *access) { put(a, "README.md", "user:carol", a.people["user:carol"], "") }, "etl#1"},
+		"under alice's name":     {accountCarol, func(a *access) { put(a, etl, "user:alice", a.people["user:carol"], a.read(etl)) }, "etl#1"},
+		"by a key of nobody":     {accountCarol, func(a *access) { a.people["user:carol"] = newKey(t); carol(a, etl) }, "etl#1"},
+		"with a file of no kind": {accountCarol, func(a *access) { carol(a, etl); a.write("README.md", "hello") }, "etl#1"},
+		"with another document":  {accountCarol, func(a *access) { carol(a, etl); a.write(reviewPath("other"), review("other", 1, "app.items")) }, "etl#1"},
+		"with a change":          {accountCarol, func(a *access) { carol(a, etl); a.write(principalPath, a.read(principalPath)+"# more\n") }, ""},
+		"with a signature less":  {accountCarol, func(a *access) { carol(a, etl); a.remove(principalPath + ".sigs") }, ""},
+		"with bob's replaced":    {accountCarol, func(a *access) { carol(a, principalPath); put(a, etl, "user:bob", a.people["user:carol"], "x") }, ""},
+		"a commit of nothing":    {accountCarol, func(*access) {}, "etl#1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, g, _ := onForgeWith(t, fmt.Sprintf(", forge: {gitea: %d}", accountCarol), accountBob)
+			g.pushed(h, tt.who, tt.change)
+			h.expect(tt.granted, "")
+			if stands, attested := strings.Contains(tt.granted, "report"), h.a.run("--git-dir", h.opt.Audit.Remote, "branch", "--list", "audit") != ""; attested && !stands {
+				t.Errorf("it was attested: %s", h.attestation())
+			}
+		})
+	}
+}
+
+// merge merges the branch as it stands.
+func (g *giteaServer) merge(a *access) {
+	a.run("update-ref", "refs/pull/7/head", g.head)
+	a.run("checkout", "--quiet", "main")
+	a.run("reset", "--quiet", "--hard", "HEAD")
+	a.run("merge", "--quiet", "--squash", "request")
+	g.merged = a.commit("merged")
 }
 
 // forgeRoot is a trust root of that version in which alice and bob have accounts,
@@ -139,7 +258,7 @@ func (a *access) forgeRoot(version int, carol string) string {
 // later is a round after sync has waited to ask the forge again.
 func (h *harness) later(granted string) Result {
 	h.t.Helper()
-	h.now = h.now.Add(2 * attestEvery)
+	h.now = h.now.Add(attestLate)
 	return h.expect(granted, "")
 }
 
@@ -181,6 +300,17 @@ func TestForgeApproval(t *testing.T) {
 	}
 }
 
+// What was approved while the pull request went to another branch, of which it showed a harmless part, is another change.
+func TestApprovalBeforeRetargeting(t *testing.T) {
+	h, g, _ := onForge(t, accountBob)
+	g.set(func() { g.retarget = start })
+	if r := h.expect("etl#1", ""); !strings.Contains(r.Awaiting, "before it was pointed at branch main") {
+		t.Errorf("awaiting %q", r.Awaiting)
+	}
+	g.set(func() { g.retarget = start.Add(-time.Second) })
+	h.later("etl#1 report#1")
+}
+
 // Whoever pushed from a fork cannot be told, so an approval there may be their own.
 func TestPushersOfAForkAreNotKnown(t *testing.T) {
 	h, g, _ := onForge(t, accountBob)
@@ -195,6 +325,46 @@ func TestPushersOfAForkAreNotKnown(t *testing.T) {
 	h.a.sign(reviewPath("report"), "user:bob")
 	h.a.commit("signed instead")
 	h.later("etl#1 report#1")
+}
+
+// What waits for long is asked about ever more seldom, soon again after a commit or a
+// webhook, and not at all before the forge wants to be asked.
+func TestForgeIsAskedLess(t *testing.T) {
+	h, g, _ := onForge(t)
+	asksIn := func(d time.Duration) int {
+		t.Helper()
+		before := g.asked
+		for end := h.now.Add(d); h.now.Before(end); h.now = h.now.Add(max(time.Second, d/200)) {
+			h.once()
+		}
+		return g.asked - before
+	}
+	first, second, later := asksIn(30*time.Second), asksIn(30*time.Second), asksIn(20*time.Minute)
+	if first < 5 || first > 15 || second < 1 || second > 6 || later < 4 || later > 25 {
+		t.Errorf("asked %d times in half a minute, %d in the next one, %d in 20 minutes", first, second, later)
+	}
+	if late := asksIn(30 * time.Minute); late < 5 || late > 8 {
+		t.Errorf("asked %d times in half an hour, long after", late)
+	}
+	h.askSooner()
+	if woken := asksIn(10 * time.Second); woken < 1 || woken > 3 {
+		t.Errorf("asked %d times after a webhook", woken)
+	}
+	asksIn(time.Hour)
+	h.a.write("README.md", "hello")
+	h.a.commit("something else")
+	if again := asksIn(5 * time.Second); again < 2 {
+		t.Errorf("asked %d times after a commit", again)
+	}
+	g.set(func() { g.limit = time.Hour })
+	h.now = time.Now() // by which a forge's limits are counted
+	h.a.commit("another")
+	r := h.once()
+	requests := g.requests
+	h.a.commit("yet another")
+	if asksIn(time.Minute); g.requests != requests || !strings.Contains(r.Awaiting, "rate limit") {
+		t.Errorf("%d requests after %q", g.requests-requests, r.Awaiting)
+	}
 }
 
 // An approval by an account that the trust root does not know is not the last

@@ -164,6 +164,32 @@ func TestGiteaPlay(t *testing.T) {
 		t.Logf("%s: asked, approved, merged, attested and released in %v; awaiting %q", how, time.Since(began).Round(time.Millisecond), r.Awaiting)
 	}
 
+	// carol signs after bob approved, and pushes that herself: his approval stands. When alice pushes it, it does not.
+	for _, who := range []string{"carol", "alice"} {
+		name := "signed-by-" + who
+		pr := ask(name, "app.items")
+		if err := approve("bob", pr); err != nil {
+			t.Fatal(err)
+		}
+		signed, err := reviews.Sign(a.people["user:carol"], reviews.NamespaceReview, []byte(a.read(reviewPath("etl"))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.write(reviews.SidecarPath(reviewPath("etl"), "user:carol", a.people["user:carol"].PublicKey()), string(signed))
+		a.commit("sign")
+		a.run("push", "--quiet", remote(who), "request/"+name)
+		merge(pr, "squash")
+		if who == "carol" {
+			granted = "etl#1 merge#1 rebase#1 signed-by-carol#1 squash#1"
+			settle(func(Result) bool { return h.granted() == granted })
+		}
+		for range 2 {
+			h.now = h.now.Add(time.Minute)
+			h.expect(granted, "")
+			time.Sleep(time.Second)
+		}
+	}
+
 	// Rewritten: the last release stays, and the alarm is raised.
 	a.run("push", "--quiet", "--force", remote("root"), "HEAD~1:refs/heads/main")
 	a.run("fetch", "--quiet", remote("root"), "main")

@@ -8,12 +8,14 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
 	"github.com/sallyport-dev/sallyport/policies/release"
 	"github.com/sallyport-dev/sallyport/reviews"
+	"github.com/sallyport-dev/sallyport/reviews/forge"
 )
 
 // publisher builds and writes one release; tests put a crash in its place.
@@ -67,7 +69,7 @@ func (s *Syncer) lying(ctx context.Context, unless string) ([]byte, error) {
 func (s *Syncer) release(ctx context.Context) (bool, error) {
 	now := s.opt.Now().UTC()
 	tree, err := s.assemble(ctx, now)
-	if err == nil && len(tree.Pending) > 0 {
+	if err == nil && len(tree.Pending) > 0 && !now.Before(s.askAgain()) {
 		tree, err = s.hearForge(ctx, tree, now)
 	}
 	if err == nil {
@@ -131,8 +133,11 @@ func (s *Syncer) keepForLog(signed []byte) {
 // hearForge attests what waits for that and loads anew. What cannot be attested
 // now stays pending.
 func (s *Syncer) hearForge(ctx context.Context, tree *reviews.Tree, now time.Time) (*reviews.Tree, error) {
-	s.asked, s.asks = s.opt.Now(), s.asks+1
+	s.asked = s.opt.Now()
 	attested, err := s.attest(ctx, tree)
+	if limit := (*forge.RateLimited)(nil); errors.As(err, &limit) {
+		s.limited = limit.Until
+	}
 	s.awaiting = ""
 	if err != nil {
 		s.awaiting = err.Error()
@@ -164,21 +169,51 @@ func (s *Syncer) input(tree *reviews.Tree, now time.Time) (release.BuildInput, e
 	if err != nil {
 		return release.BuildInput{}, err
 	}
-	in := release.BuildInput{
-		Tree: tree, Commit: s.state.Commit, Ref: "refs/heads/" + s.opt.Branch, Sequence: s.state.Sequence,
-		History: map[string]release.Seen{}, HighestSequences: map[string]int64{},
-		Now: now, ValidFor: tree.Config.Spec.Freshness.ValidFor.Std(), Cache: s.built, RootsBefore: chain, RootSeen: s.state.root().At,
-		Taken: s.state.Taken,
-		Seen:  func(sha256 string) time.Time { return s.state.Seen[sha256] },
+	in := s.known(now)
+	in.Tree, in.Ref, in.Sequence = tree, "refs/heads/"+s.opt.Branch, s.state.Sequence
+	in.ValidFor, in.Cache = tree.Config.Spec.Freshness.ValidFor.Std(), s.built
+	in.RootsBefore, in.RootSeen, in.Taken = chain, s.state.root().At, s.state.Taken
+	return in, nil
+}
+
+// known is that part of the input which the history alone says.
+func (s *Syncer) known(now time.Time) release.BuildInput {
+	return release.BuildInput{
+		Commit: s.state.Commit, Now: now, History: s.histories(),
+		Seen: func(sha256 string) time.Time { return s.state.Seen[sha256] },
 	}
-	for path, m := range s.state.Documents {
-		if m.Sequence > 0 {
-			name := reviewName(path)
-			in.HighestSequences[name] = m.Sequence
-			in.History[name] = release.Seen{Commit: m.Commit, At: m.At}
+}
+
+// history is what a release says of a folder of reviews, as long as that is the same map.
+type history struct {
+	of  map[string]memory
+	are release.History
+}
+
+// histories are what is known of the reviews of each connection.
+func (s *Syncer) histories() map[string]release.History {
+	now, all := map[string]history{}, map[string]release.History{}
+	for folder, docs := range s.state.Documents.folders {
+		connection, is := strings.CutPrefix(folder, "reviews/")
+		if !is {
+			continue
+		}
+		h := s.past[connection]
+		if h.are == nil || !oneMap(h.of, docs) {
+			h = history{docs, release.History{}}
+			for base, m := range docs {
+				if m.Sequence > 0 {
+					h.are[strings.TrimSuffix(base, ".yaml")] = release.Seen{Sequence: m.Sequence, Commit: m.Commit, At: m.At}
+				}
+			}
+		}
+		now[connection] = h
+		if len(h.are) > 0 {
+			all[connection] = h.are
 		}
 	}
-	return in, nil
+	s.past = now
+	return all
 }
 
 // mayRelease refuses early what every gateway would refuse.

@@ -200,7 +200,7 @@ func TestForkedTrust(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := mark.Advance(r.Envelope); err != nil {
+	if err := mark.Advance(r); err != nil {
 		t.Fatal(err)
 	}
 	// Somebody with bob's key makes another version 2 out of version 1.
@@ -307,4 +307,42 @@ func TestAutomaticApproval(t *testing.T) {
 	a.write(reviewPath("more"), review("more", 1, "app.more"))
 	a.put(policyPath, policy("auto_approve contains \"all\" if true"))
 	h.expect("etl#1 orders#1 report#1", "together with trust, config or policies")
+}
+
+// What was revoked or closed for good stays so, whoever signs a trust root that says less.
+func TestRevocationIsForGood(t *testing.T) {
+	for name, tt := range map[string]struct{ from, to, want string }{
+		"a revocation dropped": {"  revoked: [{fingerprint: %q, reason: stolen}]\n", "", "would not be revoked any more"},
+		"one of a principal":   {"  revoked: [{principal: \"user:carol\", reason: stolen}] # %s\n", "", "user:carol would not be revoked any more"},
+		"made one of later":    {"  revoked: [{fingerprint: %q, reason: stolen}]\n", "  revoked: [{fingerprint: %q, mode: after, at: \"2026-12-01T00:00:00Z\", reason: stolen}]\n", "would be revoked for less than it is"},
+		"later yet":            {"  revoked: [{fingerprint: %q, mode: after, at: \"2026-11-01T00:00:00Z\", reason: stolen}]\n", "  revoked: [{fingerprint: %q, mode: after, at: \"2026-12-01T00:00:00Z\", reason: stolen}]\n", "would be revoked for less than it is"},
+		"of another key":       {"  revoked: [{fingerprint: %q, reason: stolen}]\n", "  revoked: [{fingerprint: \"SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\", reason: stolen}] # %s\n", "would not be revoked any more"},
+		"a tombstone dropped":  {"  tombstones: [{sha256: \"%[2]s\", reason: wrong}] # %[1]s\n", "", "would not be closed any more"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newAccess(t)
+			a.write(reviewPath("carols"), review("carols", 1, "app.items"))
+			a.sign(reviewPath("carols"), "user:carol")
+			a.commit("carol approves")
+			h := a.syncer()
+			h.expect("carols#1 etl#1", "")
+			lines := func(text string) string {
+				if text == "" {
+					return ""
+				}
+				key, sum := ssh.FingerprintSHA256(a.people["user:carol"].PublicKey()), digest([]byte(a.read(reviewPath("carols"))))
+				return fmt.Sprintf(text+"%.0[2]s", key, sum)
+			}
+			from := lines(tt.from)
+			a.rotate(more(from), "user:bob")
+			h.expect("etl#1", "")
+			a.rotate(func(text string) string { return strings.Replace(text, from, lines(tt.to), 1) }, "user:bob", "user:carol")
+			a.put(reviewPath("report"), review("report", 1, "app.items"))
+			for _, h := range []*harness{h, a.syncer()} {
+				if r := h.expect("etl#1", tt.want); r.Broken == "" || h.release().Root.Spec.Version != 2 {
+					t.Errorf("version %d is in force, broken %q", h.release().Root.Spec.Version, r.Broken)
+				}
+			}
+		})
+	}
 }

@@ -37,6 +37,11 @@ type state struct {
 	Repo string `json:"repo,omitempty"`
 	// Commit is the last commit taken in.
 	Commit string `json:"commit,omitempty"`
+	// Skipped says that nobody can say what the commits after Compared changed, up to Commit.
+	Skipped bool `json:"skipped,omitempty"`
+	// Missed are documents that commits since Compared changed or took out.
+	Missed   []string `json:"missed,omitempty"`
+	Compared string   `json:"compared,omitempty"` // "" for none
 	// Good is the last commit with usable trust, config and policies.
 	Good string `json:"good,omitempty"`
 	// GoodRoot is the sha256 of the trust root under which they were found good.
@@ -51,7 +56,7 @@ type state struct {
 	// Broken says why those of Commit are not; "" when Good is Commit.
 	Broken string `json:"broken,omitempty"`
 	// Documents is what is known of each document's path.
-	Documents map[string]memory `json:"documents"`
+	Documents memories `json:"documents"`
 	// Sequence is the highest release sequence ever reserved. It is written before the release is.
 	Sequence  int64      `json:"sequence"`
 	Published *published `json:"published,omitempty"`
@@ -81,7 +86,8 @@ type memory struct {
 	// that is in force, Replaced those that were before, with the commit that
 	// replaced or deleted them.
 	Accepted string            `json:"accepted,omitempty"`
-	Risk     string            `json:"risk,omitempty"` // of the accepted version of a connection
+	Risk     string            `json:"risk,omitempty"`  // of the accepted version of a connection
+	Owner    string            `json:"owner,omitempty"` // of the accepted version of a principal
 	Replaced map[string]string `json:"replaced,omitempty"`
 }
 
@@ -99,10 +105,7 @@ type published struct {
 // clone copies the state so that a failed round leaves the old one untouched.
 func (s *state) clone() *state {
 	c := *s
-	c.Documents = make(map[string]memory, len(s.Documents))
-	for path, m := range s.Documents {
-		c.Documents[path] = m // Replaced is copied on write
-	}
+	c.Documents = s.Documents.clone() // Replaced is copied on write
 	c.Seen = maps.Clone(s.Seen)
 	c.Taken = slices.Clone(s.Taken)
 	return &c
@@ -123,7 +126,7 @@ func (m *memory) replace(commit string) {
 // loadState reads the state; a missing one is an empty one.
 func loadState(dir, branch, trustRoot string) (*state, error) {
 	file := filepath.Join(dir, stateFile)
-	empty := &state{Version: stateVersion, Branch: branch, TrustRoot: trustRoot, Documents: map[string]memory{}, Seen: map[string]time.Time{}}
+	empty := &state{Version: stateVersion, Branch: branch, TrustRoot: trustRoot, Documents: newMemories(), Seen: map[string]time.Time{}}
 	b, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return empty, nil
@@ -138,8 +141,8 @@ func loadState(dir, branch, trustRoot string) (*state, error) {
 	if s.Version != stateVersion {
 		return nil, fmt.Errorf("sync state %s has version %d, which is not supported yet", file, s.Version)
 	}
-	if s.Documents == nil {
-		s.Documents = map[string]memory{}
+	if s.Documents.folders == nil {
+		s.Documents = newMemories()
 	}
 	if s.Seen == nil {
 		s.Seen = map[string]time.Time{}

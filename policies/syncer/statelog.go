@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"reflect"
 	"time"
 )
 
@@ -33,7 +32,7 @@ type onDisk struct {
 	log       string // path of the log, "" when all has to be written
 	size      int64  // of the file with all
 	logged    int64  // bytes of the log
-	documents map[string]memory
+	documents memories
 	seen      map[string]time.Time // a copy: the state's own is added to between saves
 	known     map[string]time.Time // what it is a copy of
 }
@@ -65,20 +64,9 @@ func (d *onDisk) changed(s *state) (c change, ok bool) {
 		return c, false
 	}
 	head := *s
-	head.Documents, head.Seen = nil, nil
+	head.Documents, head.Seen = memories{}, nil
 	c = change{State: &head, Documents: map[string]*memory{}, Seen: map[string]time.Time{}}
-	if !oneMap(d.documents, s.Documents) { // once saved, a map of documents is not changed
-		for path, m := range s.Documents {
-			if before, is := d.documents[path]; !is || !m.equal(before) {
-				c.Documents[path] = &m
-			}
-		}
-		for path := range d.documents {
-			if _, is := s.Documents[path]; !is {
-				c.Documents[path] = nil
-			}
-		}
-	}
+	s.Documents.since(d.documents, func(doc string, to *memory) { c.Documents[doc] = to })
 	if oneMap(d.known, s.Seen) && len(d.seen) == len(s.Seen) { // it is only added to
 		return c, true
 	}
@@ -95,14 +83,9 @@ func (d *onDisk) changed(s *state) (c change, ok bool) {
 	return c, found == len(d.seen) // otherwise a round that failed was saved
 }
 
-// oneMap tells whether two maps are one.
-func oneMap[M ~map[string]V, V any](a, b M) bool {
-	return reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer()
-}
-
 func (m memory) equal(o memory) bool {
 	return m.Closed == o.Closed && m.Sequence == o.Sequence && m.SHA256 == o.SHA256 && m.Commit == o.Commit && m.At.Equal(o.At) &&
-		m.Retired == o.Retired && m.Accepted == o.Accepted && m.Risk == o.Risk && maps.Equal(m.Replaced, o.Replaced)
+		m.Retired == o.Retired && m.Accepted == o.Accepted && m.Risk == o.Risk && m.Owner == o.Owner && maps.Equal(m.Replaced, o.Replaced)
 }
 
 func (d *onDisk) append(c change) error {
@@ -166,9 +149,9 @@ func (s *state) replay(dir, base string) (*state, error) {
 		s = c.State
 		for path, m := range c.Documents {
 			if m == nil {
-				delete(s.Documents, path)
+				s.Documents.remove(path)
 			} else {
-				s.Documents[path] = *m
+				s.Documents.set(path, *m)
 			}
 		}
 		maps.Copy(s.Seen, c.Seen)

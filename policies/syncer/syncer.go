@@ -24,6 +24,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -41,13 +42,23 @@ import (
 // that was accepted. The last release stays as it is and runs out.
 var ErrRollback = errors.New("rollback_detected")
 
+// rewoundError is an ErrRollback that says from which commit the branch went back.
+type rewoundError struct {
+	from string
+	error
+}
+
+func (e *rewoundError) Unwrap() error { return e.error }
+
 // DefaultEvery is how often Watch asks the remote unless told otherwise.
 const DefaultEvery = time.Second
 
-// SoftMemoryLimit, in bytes, is for debug.SetMemoryLimit of a process that does
-// nothing but sync: enough for 100,000 reviews. The collector works harder near it,
-// where it would otherwise let the memory double.
-const SoftMemoryLimit = 1 << 30
+// TuneMemory is for a process that does nothing but sync: its garbage is collected
+// seldom up to 1 GiB, which is enough for 100,000 reviews, and hard near it.
+func TuneMemory() {
+	debug.SetMemoryLimit(1 << 30)
+	debug.SetGCPercent(300)
+}
 
 // Options configure a Syncer. All fields without a default are required.
 type Options struct {
@@ -100,11 +111,14 @@ type Syncer struct {
 
 	every    time.Duration // how often Watch asks the remote, 0 without it
 	asked    time.Time     // when the forge was last asked about what is pending
-	asks     int           // how often, since the last commit was taken in
+	asking   time.Time     // since when in vain: when the last commit was taken in, or later
+	limited  time.Time     // until when the forge wants no question
+	caughtUp bool          // the log of releases was asked whether the state is the newest
 	awaiting string        // why that is still pending
 	built    *release.Cache
-	outTag   string // of the release that lies in opt.Out
-	said     string // last error that was logged, so that a lasting one is logged once
+	past     map[string]history // by connection
+	outTag   string             // of the release that lies in opt.Out
+	said     string             // last error that was logged, so that a lasting one is logged once
 
 	mu     sync.Mutex
 	result Result // of the last Once, guarded by mu
@@ -185,7 +199,7 @@ func open(opt Options) (*Syncer, error) {
 	}
 	s := &Syncer{
 		opt: opt, mirror: mirror, state: st, publish: publishRelease, cache: reviews.NewCache(), auto: map[string]string{}, built: release.NewCache(),
-		log: opt.Log.With("remote", mirror.Remote(), "branch", opt.Branch),
+		log: opt.Log.With("remote", mirror.Remote(), "branch", opt.Branch), asking: opt.Now(),
 	}
 	if st.Published != nil {
 		s.reached = st.Published.IssuedAt // nothing is signed unless the remote was reached
@@ -251,14 +265,20 @@ func (s *Syncer) round(ctx context.Context) (Result, error) {
 		if err != nil {
 			return Result{}, err
 		}
+		if err := s.newer(ctx, fetched.Head); err != nil {
+			return Result{}, err
+		}
 		next, commits, err := s.takeIn(ctx, fetched.Head, after)
 		if err != nil {
 			return Result{}, err
 		}
-		s.state, result.Commits, s.asks = next, commits, 0
+		s.state, result.Commits = next, commits
+		s.asked, s.asking = time.Time{}, s.opt.Now()
 		if err := s.chooseAudit(next.Good); err != nil {
 			return result, errors.Join(err, next.save(s.opt.StateDir))
 		}
+	} else if err := s.newer(ctx, head); err != nil {
+		return Result{}, err
 	} else if fresh, err := s.fresh(ctx); fresh || err != nil {
 		return Result{}, err
 	}
@@ -281,25 +301,13 @@ func (s *Syncer) continues(ctx context.Context, f gitrepo.Fetched) (after string
 		s.log.Warn("rewind accepted: the trust root's members signed it", "from", s.state.Commit, "to", to, "head", f.Head)
 		return to, nil
 	}
-	return "", fmt.Errorf("%w: branch %s of %s is at %s, which is %s to the accepted commit %s; the last release stays until it expires: put the branch back to a commit that continues the accepted one on its first-parent line, or have the rewind signed (sallyport accept-rewind): %w",
-		ErrRollback, s.opt.Branch, s.mirror.Remote(), f.Head, f.Relation, s.state.Commit, err)
+	return "", fmt.Errorf("%w: branch %s of %s is at %s, which is %s to the accepted commit %s; the last release stays until it expires: put the branch back to a commit that continues the accepted one on its first-parent line, or have the rewind signed (sallyport accept-rewind --from %s): %w",
+		ErrRollback, s.opt.Branch, s.mirror.Remote(), f.Head, f.Relation, s.state.Commit, s.state.Commit, err)
 }
 
 // rewound is the commit that a signed rewind at head says to go on from.
 func (s *Syncer) rewound(ctx context.Context, head string) (string, error) {
-	tree, err := treeOf(s.mirror, head)
-	if err != nil {
-		return "", err
-	}
-	f, err := s.newFold(head)
-	if err != nil {
-		return "", err
-	}
-	root, err := f.rootInForce()
-	if err != nil {
-		return "", err
-	}
-	order, err := reviews.LoadRewind(tree, root, reviews.LoadOptions{Now: s.opt.Now()})
+	order, err := s.rewindAt(head)
 	if err != nil {
 		return "", err
 	}
@@ -314,6 +322,15 @@ func (s *Syncer) rewound(ctx context.Context, head string) (string, error) {
 		return "", fmt.Errorf("%s goes on from %s, which is not on the first-parent line of %s", reviews.RewindPath, order.Spec.To, head)
 	}
 	return order.Spec.To, nil
+}
+
+// rewindAt is the rewind that stands at head, approved under the trust root in force.
+func (s *Syncer) rewindAt(head string) (*reviews.Rewind, error) {
+	f, err := s.newFold(head)
+	if err != nil {
+		return nil, err
+	}
+	return f.rewindAt()
 }
 
 // takeIn folds every commit of the first-parent line after one into a copy of
@@ -348,6 +365,13 @@ func (s *Syncer) takeIn(ctx context.Context, head, after string) (*state, int, e
 			return nil, 0, fmt.Errorf("commit %s: %w", c.ID, err)
 		}
 	}
+	if s.state.Commit == "" {
+		ordered := func(string) (*reviews.Rewind, error) { return f.rewindAt() }
+		if err := s.behindLog(ctx, known, head, line, ordered); err != nil {
+			return nil, 0, err
+		}
+		s.caughtUp = true
+	}
 	if _, is := f.state.Sightings[head]; !is {
 		f.state.Taken = append(f.state.Taken, release.Taken{Commit: head, At: f.now.UTC().Truncate(time.Second)})
 	}
@@ -379,7 +403,7 @@ func (s *Syncer) Watch(ctx context.Context, every time.Duration) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-s.opt.Wake:
-			s.asks = min(s.asks, 3) // somebody may just have approved what waits
+			s.askSooner()
 			timer.Reset(max(0, wakeGap-time.Since(ended)))
 			continue
 		case <-timer.C:

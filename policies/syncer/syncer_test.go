@@ -42,8 +42,8 @@ func TestAMergedReviewIsReleased(t *testing.T) {
 	a.remove(reviewPath("etl"))
 	a.commit("remove")
 	h.expect("report#1", "")
-	if e := h.envelope(); e.Reviews["orders-db/etl"] != 1 || e.Reviews["orders-db/report"] != 1 {
-		t.Errorf("highest sequences %v", e.Reviews)
+	if s := h.release().Sequences["orders-db"]; s["etl"] != 1 || s["report"] != 1 {
+		t.Errorf("highest sequences %v", s)
 	}
 }
 
@@ -149,7 +149,7 @@ func TestLostState(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.open()
-	if r := h.expect("", ""); r.Sequence != 3 || h.envelope().Reviews["orders-db/etl"] != 1 {
+	if r := h.expect("", ""); r.Sequence != 3 || h.release().Sequences["orders-db"]["etl"] != 1 {
 		t.Errorf("rebuilt: %+v", r)
 	}
 }

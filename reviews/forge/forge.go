@@ -118,6 +118,11 @@ type Contributors struct {
 	Unknown []string
 	// PushersKnown is false when the forge does not tell everybody who pushed to the branch since it was made.
 	PushersKnown bool
+	// SameAs are the commits before the head from which on nothing was added but signatures, each pushed by who made it.
+	// An approval of one of them is one of the head.
+	SameAs []string
+	// Retargeted is when it was last pointed at another branch, zero for never: what was approved before was another change.
+	Retargeted time.Time
 }
 
 // Has reports whether an account is among them.
@@ -134,10 +139,12 @@ func (r Review) Approves(p *PullRequest, by *Contributors) error {
 		return fmt.Errorf("%s: the account is gone", who)
 	case r.State != Approved:
 		return fmt.Errorf("%s: their last word is %q", who, r.State)
-	case !validCommit(r.Commit) || r.Commit != p.Head:
+	case !validCommit(r.Commit) || r.Commit != p.Head && !slices.Contains(by.SameAs, r.Commit):
 		return fmt.Errorf("%s: it approves commit %.12s, and the pull request is at %.12s", who, r.Commit, p.Head)
-	case r.Stale:
+	case r.Stale && r.Commit == p.Head: // of an earlier one it says no more than that it is earlier
 		return fmt.Errorf("%s: the forge calls it stale", who)
+	case !by.Retargeted.IsZero() && !r.Submitted.After(by.Retargeted):
+		return fmt.Errorf("%s: they approved it before it was pointed at branch %s, and what it brings there is another change", who, p.Base)
 	case r.User.ID == p.Author.ID:
 		return fmt.Errorf("%s: they opened the pull request", who)
 	case by.Has(r.User.ID):
@@ -165,7 +172,7 @@ type adapter interface {
 	pullsOf(ctx context.Context, commit string) ([]PullRequest, error)
 	reviews(ctx context.Context, number, page int) ([]Review, bool, error) // State "" for what is no opinion
 	commits(ctx context.Context, p *PullRequest, page int) ([]commit, bool, error)
-	pushers(ctx context.Context, p *PullRequest) (users []User, all bool, err error)
+	history(ctx context.Context, p *PullRequest) (history, error)
 	files(ctx context.Context, number, page int) ([]string, bool, error)
 	open(ctx context.Context, n New) (*PullRequest, error)
 	comments(ctx context.Context, number, page int) ([]comment, bool, error)
@@ -175,6 +182,13 @@ type adapter interface {
 	methods(ctx context.Context) ([]string, error) // those of mergeMethods that the repository allows
 	merge(ctx context.Context, number int, head, method string) error
 	protection(ctx context.Context, branch string) (*Protection, error)
+}
+
+// history is what a forge saw of a pull request.
+type history struct {
+	pushes     []push
+	all        bool      // these are all pushes
+	retargeted time.Time // when it was last pointed at another branch
 }
 
 // commit is one that a pull request brings. A zero user is unknown to the forge.
@@ -324,8 +338,8 @@ func effective(history []Review) []Review {
 }
 
 // Contributors are all who had a hand in what a pull request brings. Names and addresses in commits are what their makers wrote;
-// who pushed is what the forge saw.
-func (c *Client) Contributors(ctx context.Context, p *PullRequest) (*Contributors, error) {
+// who pushed is what the forge saw. Who only added signatures had no hand in it: signed are the commits that did no more, nil for none.
+func (c *Client) Contributors(ctx context.Context, p *PullRequest, signed []Signed) (*Contributors, error) {
 	commits, err := collect(func(page int) ([]commit, bool, error) { return c.api.commits(ctx, p, page) })
 	if err != nil {
 		return nil, fmt.Errorf("commits of pull request %d: %w", p.Number, err)
@@ -333,12 +347,22 @@ func (c *Client) Contributors(ctx context.Context, p *PullRequest) (*Contributor
 	if len(commits) > 0 && !slices.ContainsFunc(commits, func(c commit) bool { return c.id == p.Head }) {
 		return nil, fmt.Errorf("commits of pull request %d: they do not hold its head %.12s, so it was pushed to meanwhile: ask again", p.Number, p.Head)
 	}
-	pushers, all, err := c.api.pushers(ctx, p)
+	past, err := c.api.history(ctx, p)
+	pushes := past.pushes
 	if err != nil {
 		return nil, fmt.Errorf("who pushed to pull request %d: %w", p.Number, err)
 	}
-	by := &Contributors{Users: append(pushers, p.Author), PushersKnown: all}
+	only := onlySigned(signed, p.Head, commits, pushes)
+	by := &Contributors{Users: []User{p.Author}, PushersKnown: past.all, SameAs: only.before(), Retargeted: past.retargeted}
+	for _, push := range pushes {
+		if !only.holds(push) {
+			by.Users = append(by.Users, push.user)
+		}
+	}
 	for _, made := range commits {
+		if only.has(made.id) {
+			continue
+		}
 		for _, u := range []User{made.author, made.committer} {
 			if u.ID == 0 {
 				by.Unknown = append(by.Unknown, made.id)

@@ -344,11 +344,14 @@ func (g *gitea) commits(ctx context.Context, p *PullRequest, page int) ([]commit
 // feedPages bounds how far back a push is looked for, in pages of the repository's activities.
 const feedPages = 40
 
-// pushers reads the activities of the repository back to where the branch was made, and the pull request's own history.
-func (g *gitea) pushers(ctx context.Context, p *PullRequest) ([]User, bool, error) {
+// history reads the activities of the repository back to where the branch was made, and the pull request's own history.
+func (g *gitea) history(ctx context.Context, p *PullRequest) (past history, err error) {
 	type event struct {
 		Type string     `json:"type"`
 		User *giteaUser `json:"user"`
+		Body string     `json:"body"`
+
+		Created time.Time `json:"created_at"`
 	}
 	events, err := collect(func(page int) ([]event, bool, error) {
 		// What Gitea counts here is the page itself, from which it has left out what is no event; an empty one is null.
@@ -359,33 +362,47 @@ func (g *gitea) pushers(ctx context.Context, p *PullRequest) ([]User, bool, erro
 		return got, len(got) > 0, err
 	})
 	if err != nil {
-		return nil, false, err
+		return past, err
 	}
-	var users []User
 	for _, e := range events {
-		if e.Type == "pull_push" {
-			users = append(users, e.User.user())
+		switch {
+		case e.Type == "pull_push":
+			past.pushes = append(past.pushes, timelinePush(e.User.user(), e.Body))
+		case e.Type == "change_target_branch" && e.Created.After(past.retargeted):
+			past.retargeted = e.Created
 		}
 	}
 	if p.Branch == "" || !strings.EqualFold(p.HeadRepo, g.repo.String()) {
-		return users, false, nil // of a fork the token sees nothing, and a branch that never was has no pushes
+		return past, nil // of a fork the token sees nothing, and a branch that never was has no pushes
 	}
 	walk, more := pushWalk{branch: p.Branch, head: p.Head, opened: p.Created}, true
 	for page := 1; more && !walk.over && page <= feedPages; page++ {
 		var got []activity
 		if got, more, err = giteaList[activity](ctx, g, page, nil, "activities", "feeds"); err != nil {
-			return nil, false, err
+			return past, err
 		}
 		for _, a := range got {
 			walk.see(a)
 		}
 	}
-	users = append(users, walk.users...)
-	all := walk.known() && (walk.over || !more)
-	for _, u := range users {
-		all = all && u.ID != 0
+	past.pushes = append(past.pushes, walk.pushes...)
+	past.all = walk.known() && (walk.over || !more)
+	for _, p := range past.pushes {
+		past.all = past.all && p.user.ID != 0
 	}
-	return users, all, nil
+	return past, nil
+}
+
+// timelinePush is a push as the history of the pull request tells it, with the commits that it brought.
+func timelinePush(by User, body string) push {
+	var told struct {
+		Forced  bool     `json:"is_force_push"`
+		Commits []string `json:"commit_ids"`
+	}
+	if json.Unmarshal([]byte(body), &told) != nil {
+		return push{user: by}
+	}
+	return push{user: by, commits: told.Commits, forced: told.Forced}
 }
 
 // activity is an entry of a repository's feed. Making a branch is a push without content; the push itself comes after it.
@@ -408,6 +425,21 @@ func (a activity) head() string {
 	return push.HeadCommit.Sha1
 }
 
+// push is what the entry tells of one.
+func (a activity) push() push {
+	made := push{user: a.ActUser.user()}
+	var told struct{ CompareURL string }
+	if json.Unmarshal([]byte(a.Content), &told) != nil {
+		return made
+	}
+	_, span, _ := strings.Cut(told.CompareURL, "/compare/")
+	before, after, _ := strings.Cut(span, "...")
+	if validCommit(before) && validCommit(after) && after == a.head() {
+		made.before, made.after = before, after
+	}
+	return made
+}
+
 // pushWalk reads a feed from its newest entry back to where a pull request's branch was made.
 //
 // Gitea writes entries from a queue, in whole seconds: that a branch was made can be told seconds after its pull request was opened, and
@@ -418,7 +450,7 @@ type pushWalk struct {
 	branch, head string
 	opened       time.Time
 
-	users   []User
+	pushes  []push
 	pushed  bool      // the push of head was seen
 	made    time.Time // zero while unknown
 	removed time.Time // the oldest removal so far
@@ -444,7 +476,7 @@ func (w *pushWalk) see(a activity) {
 			w.made = time.Time{}
 		}
 	case "commit_repo":
-		w.users = append(w.users, a.ActUser.user())
+		w.pushes = append(w.pushes, a.push())
 		w.pushed = w.pushed || w.head != "" && a.head() == w.head
 		switch {
 		case a.Content == "" && !(a.Created.After(w.opened) && a.Created.Equal(w.removed)):

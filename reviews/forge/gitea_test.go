@@ -178,7 +178,7 @@ func (p *place) word(who string, number int) forge.Review {
 
 func (p *place) contributors(pr *forge.PullRequest) *forge.Contributors {
 	p.t.Helper()
-	by, err := p.client("robot").Contributors(p.t.Context(), pr)
+	by, err := p.client("robot").Contributors(p.t.Context(), pr, nil)
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -179,13 +179,38 @@ func (g *gitHub) commits(ctx context.Context, p *PullRequest, page int) ([]commi
 	return out, more(response, len(got)), nil
 }
 
+// history reads what the forge tells of the pull request, and of its branch.
+func (g *gitHub) history(ctx context.Context, p *PullRequest) (past history, err error) {
+	events, err := collect(func(page int) ([]*github.IssueEvent, bool, error) {
+		options := gitHubOptions(page)
+		got, response, err := g.api.Issues.ListIssueEvents(ctx, g.owner, g.name, p.Number, &options)
+		if err != nil {
+			return nil, false, plain(err)
+		}
+		return got, more(response, len(got)), nil
+	})
+	if err != nil {
+		return past, err
+	}
+	for _, e := range events {
+		switch e.GetEvent() {
+		case "base_ref_changed", "automatic_base_change_succeeded":
+			if at := e.GetCreatedAt().Time; at.After(past.retargeted) {
+				past.retargeted = at
+			}
+		}
+	}
+	past.pushes, past.all, err = g.pushers(ctx, p)
+	return past, err
+}
+
 // pushers reads the branch's activity back to where it was made.
-func (g *gitHub) pushers(ctx context.Context, p *PullRequest) ([]User, bool, error) {
+func (g *gitHub) pushers(ctx context.Context, p *PullRequest) ([]push, bool, error) {
 	if p.Branch == "" || p.HeadRepo == "" {
 		return nil, false, nil
 	}
 	query := url.Values{"ref": {"refs/heads/" + p.Branch}, "per_page": {strconv.Itoa(gitHubPage)}}
-	var users []User
+	var pushes []push
 	known := true
 	for page := 1; page <= maxPages; page++ {
 		request, err := g.api.NewRequest(http.MethodGet, "repos/"+p.HeadRepo+"/activity?"+query.Encode(), nil)
@@ -195,6 +220,8 @@ func (g *gitHub) pushers(ctx context.Context, p *PullRequest) ([]User, bool, err
 		var got []struct {
 			Type      string           `json:"activity_type"`
 			Ref       string           `json:"ref"`
+			Before    string           `json:"before"`
+			After     string           `json:"after"`
 			Timestamp github.Timestamp `json:"timestamp"`
 			Actor     *github.User     `json:"actor"`
 		}
@@ -211,13 +238,17 @@ func (g *gitHub) pushers(ctx context.Context, p *PullRequest) ([]User, bool, err
 			}
 			u := gitHubUser(a.Actor)
 			known = known && u.ID != 0
-			users = append(users, u)
+			made := push{user: u, forced: a.Type != "push"}
+			if validCommit(a.Before) && validCommit(a.After) {
+				made.before, made.after = a.Before, a.After
+			}
+			pushes = append(pushes, made)
 			if a.Type == "branch_creation" && !a.Timestamp.After(p.Created) {
-				return users, known, nil
+				return pushes, known, nil
 			}
 		}
 		if response.After == "" {
-			return users, false, nil
+			return pushes, false, nil
 		}
 		query.Set("after", response.After)
 	}

@@ -51,6 +51,7 @@ func newHub(t *testing.T) *hub {
 	t.Cleanup(h.server.Close)
 	h.json("GET /user", object{"id": 900, "login": "sallyport[bot]", "type": "Bot"})
 	h.json("GET pulls/7", pull(7, nil))
+	h.list("GET issues/7/events")
 	return h
 }
 
@@ -674,7 +675,7 @@ func TestGitHubContributors(t *testing.T) {
 	})
 	check := func(what string, known bool, want ...int64) {
 		t.Helper()
-		by, err := client.Contributors(t.Context(), p)
+		by, err := client.Contributors(t.Context(), p, nil)
 		if err != nil {
 			t.Errorf("%s: %v", what, err)
 			return
@@ -688,6 +689,43 @@ func TestGitHubContributors(t *testing.T) {
 		}
 	}
 	check("all of them", true, 1, 2, 3, 4, 5, 6)
+	signed := []forge.Signed{{Commit: head, Parent: before, Account: 3}}
+	if by, err := client.Contributors(t.Context(), p, signed); err != nil || by.SameAs != nil || !by.Has(3) {
+		t.Errorf("a signature in a forced push: %+v, %v", by, err)
+	}
+	all := pushes
+	pushes = []object{activity("push", account(3), 6), activity("push", account(4), 3), activity("branch_creation", account(4), -1)}
+	pushes[1]["after"], pushes[2]["after"], pushes[2]["before"] = before, before, strings.Repeat("0", 40)
+	h.list("GET pulls/7/commits", entry(before, account(2), account(4)), entry(head, nil, account(3)))
+	if by, err := client.Contributors(t.Context(), p, signed); err != nil || !slices.Equal(by.SameAs, []string{before}) || by.Has(3) || !by.Has(4) {
+		t.Errorf("a signature that its maker pushed: %+v, %v", by, err)
+	} else if approves := (forge.Review{ID: 1, User: forge.User{ID: 3}, State: forge.Approved, Commit: before}); approves.Approves(p, by) != nil || (forge.Review{ID: 1, User: forge.User{ID: 4}, State: forge.Approved, Commit: before}).Approves(p, by) == nil {
+		t.Errorf("%+v by %+v: %v", approves, by, approves.Approves(p, by))
+	}
+	for _, name := range []string{"base_ref_changed", "automatic_base_change_succeeded"} {
+		h.list("GET issues/7/events", object{"id": 1, "event": name, "created_at": at(7)}, object{"id": 2, "event": "labeled", "created_at": at(30)})
+		by, err := client.Contributors(t.Context(), p, signed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for minute, counts := range map[int]bool{6: false, 7: false, 8: true} {
+			submitted, err := time.Parse(time.RFC3339, at(minute))
+			if err != nil {
+				t.Fatal(err)
+			}
+			word := forge.Review{ID: 1, User: forge.User{ID: 3}, State: forge.Approved, Commit: head, Submitted: submitted}
+			if got := word.Approves(p, by); (got == nil) != counts {
+				t.Errorf("%s: approved in minute %d: %v", name, minute, got)
+			}
+		}
+	}
+	h.handle("GET issues/7/events", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 404, "Not Found") })
+	if by, err := client.Contributors(t.Context(), p, signed); err == nil {
+		t.Errorf("nobody tells whether it was retargeted: %+v", by)
+	}
+	h.list("GET issues/7/events")
+	pushes = all
+	h.list("GET pulls/7/commits", entry(before, account(2), account(3)), entry(head, nil, account(3)))
 	pushes[2]["timestamp"] = at(1) // the branch was deleted and made anew, so that its first pushes are not these
 	check("made anew", false, 1, 2, 3, 4, 5, 6)
 	pushes[2] = activity("branch_creation", nil, -1)
@@ -698,7 +736,7 @@ func TestGitHubContributors(t *testing.T) {
 	check("a fork", false, 1, 2, 3)
 
 	h.list("GET pulls/7/commits", entry(before, account(2), account(3)))
-	if _, err := client.Contributors(t.Context(), p); err == nil {
+	if _, err := client.Contributors(t.Context(), p, nil); err == nil {
 		t.Error("commits without the head: they are not those of this pull request any more")
 	}
 	var many []object
@@ -706,7 +744,7 @@ func TestGitHubContributors(t *testing.T) {
 		many = append(many, entry(head, account(2), account(2)))
 	}
 	h.list("GET pulls/7/commits", many...)
-	if _, err := client.Contributors(t.Context(), p); err == nil || !strings.Contains(err.Error(), "250") {
+	if _, err := client.Contributors(t.Context(), p, nil); err == nil || !strings.Contains(err.Error(), "250") {
 		t.Errorf("250 commits, where GitHub stops listing: %v", err)
 	}
 	h.list("GET pulls/7/files", object{"filename": "b", "previous_filename": "a"}, object{"filename": "c"})

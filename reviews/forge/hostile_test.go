@@ -111,7 +111,7 @@ func FuzzAnswers(f *testing.F) {
 				}
 			}
 			known := &forge.PullRequest{Number: 7, Head: head, Branch: "x", HeadRepo: "acme/access", Author: forge.User{ID: 1}}
-			if by, err := c.Contributors(t.Context(), known); err == nil && !by.Has(1) {
+			if by, err := c.Contributors(t.Context(), known, nil); err == nil && !by.Has(1) {
 				t.Error("the author is no contributor")
 			}
 			_, _ = c.Files(t.Context(), 7)

@@ -49,8 +49,8 @@ func TestPushWalk(t *testing.T) {
 				walk.see(a)
 			}
 			var users []int64
-			for _, u := range walk.users {
-				users = append(users, u.ID)
+			for _, p := range walk.pushes {
+				users = append(users, p.user.ID)
 			}
 			slices.Sort(users)
 			if users = slices.Compact(users); !slices.Equal(users, c.users) || walk.known() != c.known {

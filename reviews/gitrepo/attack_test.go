@@ -197,7 +197,7 @@ func TestTreeBombEndsWithAnError(t *testing.T) {
 	}
 	o.run("update-ref", "refs/heads/main", o.run("commit-tree", "-m", "bomb", level))
 	m := o.mirror()
-	if _, err := gitrepo.Diff(nil, tree(t, m, fetch(t, m, "").Head)); err == nil {
+	if _, err := gitrepo.Diff(nil, tree(t, m, fetch(t, m, "").Head), nil); err == nil {
 		t.Error("no error")
 	}
 }

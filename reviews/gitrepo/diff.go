@@ -13,6 +13,10 @@ import (
 // times over cannot keep it busy for ever.
 const maxChanges = 1 << 21
 
+// ErrTooMuch means that two trees differ in more than anybody can have meant: a tree
+// that names itself many times over has no end.
+var ErrTooMuch = errors.New("more folders and files than can be compared")
+
 // Change is one path that two trees hold differently. Before and After are
 // what Tree.ID says of it, "" where there is nothing.
 type Change struct {
@@ -24,21 +28,23 @@ type Change struct {
 // Diff lists the files and irregular entries that differ between two trees of
 // one mirror, sorted within each folder. before may be nil for "nothing yet".
 // Folders with equal ids are not read, so the cost follows the size of the
-// change and not that of the repository.
-func Diff(before, after *Tree) ([]Change, error) {
-	d := differ{before: before, after: after}
+// change and not that of the repository. Only folders that into lets through are
+// looked into, all when it is nil; "." always is. ErrTooMuch bounds the work.
+func Diff(before, after *Tree, into func(folder string) bool) ([]Change, error) {
+	d := differ{before: before, after: after, into: into}
 	var root plumbing.Hash
 	if before != nil {
 		root = before.root
 	}
 	if err := d.folders(".", root, after.root, 0); err != nil {
-		return nil, fmt.Errorf("compare with commit %s: %w", after.commit, err)
+		return nil, fmt.Errorf("what commit %s changed: %w", after.commit, err)
 	}
 	return d.changes, nil
 }
 
 type differ struct {
 	before, after *Tree
+	into          func(folder string) bool
 	changes       []Change
 	visited       int
 }
@@ -48,7 +54,7 @@ func (d *differ) folders(dir string, a, b plumbing.Hash, depth int) error {
 		return nil
 	}
 	if depth > maxDepth {
-		return fmt.Errorf("%s: more than %d folders deep", dir, maxDepth)
+		return fmt.Errorf("%s: more than %d folders deep: %w", dir, maxDepth, ErrTooMuch)
 	}
 	old, err := list(d.before, a)
 	if err != nil {
@@ -59,7 +65,7 @@ func (d *differ) folders(dir string, a, b plumbing.Hash, depth int) error {
 		return err
 	}
 	if d.visited += len(old) + len(now); d.visited > maxChanges {
-		return errors.New("too many entries")
+		return ErrTooMuch
 	}
 	for len(old) > 0 || len(now) > 0 {
 		var x, y entry
@@ -97,7 +103,7 @@ func (d *differ) entries(dir string, x, y entry, depth int) error {
 	if change.Before != change.After {
 		d.changes = append(d.changes, change)
 	}
-	if x.mode.IsDir() || y.mode.IsDir() {
+	if (x.mode.IsDir() || y.mode.IsDir()) && (d.into == nil || d.into(name)) {
 		return d.folders(name, folderID(x), folderID(y), depth+1)
 	}
 	return nil
@@ -119,7 +125,7 @@ func list(t *Tree, id plumbing.Hash) ([]entry, error) {
 
 // Walk visits every file of a tree, plain or not, and no folder.
 func (t *Tree) Walk(visit func(name string, mode fs.FileMode) error) error {
-	changes, err := Diff(nil, t)
+	changes, err := Diff(nil, t, nil)
 	if err != nil {
 		return err
 	}

@@ -32,14 +32,14 @@ func TestDiff(t *testing.T) {
 	b := o.commit(map[string]string{"x/new": "1", "x/gone": "", "thing/inner": "now a folder", "d1/f1": "changed"})
 	m := o.mirror()
 	fetch(t, m, "")
-	changes, err := gitrepo.Diff(tree(t, m, a), tree(t, m, b))
+	changes, err := gitrepo.Diff(tree(t, m, a), tree(t, m, b), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got, want := paths(changes), "~d1/f1 ~mode -thing +thing/inner -x/gone +x/new"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	if same, err := gitrepo.Diff(tree(t, m, a), tree(t, m, a)); err != nil || len(same) > 0 {
+	if same, err := gitrepo.Diff(tree(t, m, a), tree(t, m, a), nil); err != nil || len(same) > 0 {
 		t.Errorf("equal trees: %v, %v", same, err)
 	}
 }
