@@ -30,6 +30,10 @@ test-ssh: compiler ## find or fetch OpenSSH's server and rsync, and run the test
 	$(GO) run ./internal/peers/prepare
 	$(GO) test -vet=off -timeout 10m -run '.' ./gatewayd/sshd/... ./gatewayd/redact
 
+.PHONY: sqlsmith
+sqlsmith: compiler ## send 3 times 10,000 statements that sqlsmith makes up through a gateway with masks (20 minutes)
+	$(GO) test -vet=off -count=1 -tags sqlsmith -timeout 60m -v -run 'TestSQLSmith' ./gatewayd/postgres
+
 .PHONY: test-kube
 test-kube: compiler ## build a real Kubernetes API server, etcd and kubectl once (10 minutes of processor time, then cached), and drive them through gatewayd
 	$(GO) run ./internal/peers/prepare kube

@@ -135,7 +135,7 @@ func TestSurveyTarget(t *testing.T) {
 			t.Errorf("the superuser: %+v", r)
 		}
 	}
-	if log := server.Log(); strings.Contains(surveyQuery, "pg_authid") || strings.Contains(surveyQuery, "pg_shadow") || strings.Contains(log, "permission denied for table pg_authid") {
+	if log := logOf(server, database); strings.Contains(surveyQuery, "pg_authid") || strings.Contains(surveyQuery, "pg_shadow") || strings.Contains(log, "permission denied for table pg_authid") {
 		t.Error("the survey reads password hashes")
 	}
 }

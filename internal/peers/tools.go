@@ -75,6 +75,19 @@ func findPsql(ctx context.Context, from Source, progress Progress) (installation
 	}
 }
 
+// SQLSmith finds or fetches sqlsmith, which makes up SQL statements for a PostgreSQL database.
+func SQLSmith(ctx context.Context, progress Progress) (*Tool, error) {
+	if path, err := exec.LookPath("sqlsmith"); err == nil {
+		return &Tool{Path: path, Env: CleanEnv(os.Environ(), "/nonexistent")}, nil
+	}
+	tool, err := aptProgram(ctx, "sqlsmith", "usr/bin/sqlsmith", progress)
+	if err != nil {
+		return nil, &Missing{Peer: "sqlsmith", Reason: "not in PATH; " + err.Error(), Install: "apt-get install sqlsmith"}
+	}
+	tool.Env = append(CleanEnv(os.Environ(), "/nonexistent"), tool.Env...)
+	return tool, nil
+}
+
 // Git is git with home as HOME, no configuration but the repository's own, main as first branch, and a fixed author.
 func Git(home string) (*Tool, error) {
 	path, err := exec.LookPath("git")

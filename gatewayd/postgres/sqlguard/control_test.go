@@ -68,7 +68,8 @@ func replay(t *testing.T, w *world, texts []string) {
 		if strings.Contains(got, canary) { // not the other forms: the catalogs describe Spanish as spoken on the Canary Islands
 			t.Errorf("%s\n  shows a canary", text)
 		}
-		if strings.Contains(got, "ERROR") || got != want && !st.Masked && st.Parts[0].Kind != KindFetch && !hidesSettings(st.Rewritten) {
+		fails := strings.Contains(got, "ERROR") && !strings.Contains(want, "ERROR") // an older psql asks a newer server for what it has no more
+		if fails || got != want && !st.Masked && st.Parts[0].Kind != KindFetch && !hidesSettings(st.Rewritten) {
 			t.Errorf("%s\n  answers %d bytes instead of %d: %.500s\n  sent: %s", text, len(got), len(want), got, st.Rewritten)
 		}
 		w.track(st.Parts)
