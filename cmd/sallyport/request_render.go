@@ -91,6 +91,7 @@ func renderLimits(line func(string, ...any), l reviews.Limits) {
 	count("rows", l.Rows)
 	count("bytes", l.Bytes)
 	count("sessions", l.Sessions)
+	count("commands", l.Commands)
 	count("lookups", l.Lookups)
 	if len(fields) > 0 {
 		line("  limits: {%s}", strings.Join(fields, ", "))
