@@ -394,7 +394,7 @@ func (w *workTree) differ(ctx context.Context, a, b string) ([]string, error) {
 	if a == b {
 		return []string{}, nil
 	}
-	return w.paths(ctx, "diff-tree", "-r", "--no-renames", "--name-only", "-z", a, b, "--")
+	return w.diffNames(ctx, a, b)
 }
 
 // paths are what git prints with -z.
