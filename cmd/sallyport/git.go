@@ -57,9 +57,9 @@ func (w *workTree) gitInput(ctx context.Context, input string, args ...string) (
 		case stdout.full || stderr.full:
 			return nil, hint(fmt.Errorf("git %s: %w", args[0], errTooMuch), "a tree that names itself many times over is an attack: find out who made it, and do not merge it")
 		}
-		return nil, fmt.Errorf("git %s: %w: %s", args[0], err, strings.TrimSpace(stderr.String()))
+		return nil, fmt.Errorf("git %s: %w: %s", args[0], err, strings.TrimSpace(stderr.kept.String()))
 	}
-	return stdout.Bytes(), nil
+	return stdout.kept.Bytes(), nil
 }
 
 // errTooMuch means that git had more to say than about any access repo.
@@ -71,16 +71,16 @@ const maxGitOutput = 128 << 20
 // boundedOutput keeps what is written to it, and refuses more than most bytes. Writing to it
 // fails then, which ends the program that writes.
 type boundedOutput struct {
-	bytes.Buffer
+	kept bytes.Buffer // not embedded: io.Copy would find its ReadFrom, which knows no bound
 	most int
 	full bool
 }
 
 func (b *boundedOutput) Write(p []byte) (int, error) {
-	if b.full = b.full || b.Len()+len(p) > b.most; b.full {
+	if b.full = b.full || b.kept.Len()+len(p) > b.most; b.full {
 		return 0, errTooMuch
 	}
-	return b.Buffer.Write(p)
+	return b.kept.Write(p)
 }
 
 // push pushes and returns what the remote said.

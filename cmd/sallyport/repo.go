@@ -271,7 +271,7 @@ func (w *workTree) eachBlob(ctx context.Context, names []string, take func(i int
 		}
 		return fmt.Errorf("git cat-file: %w", err)
 	}
-	in := bufio.NewReader(out)
+	in := bufio.NewReader(&out.kept)
 	for i, name := range names {
 		line, err := in.ReadString('\n')
 		fields := strings.Fields(line)
