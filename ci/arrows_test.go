@@ -38,7 +38,7 @@ var arrows = map[string][]string{
 	"gatewayd/postgres/detect":   {}, // guesses from names and values, for people to look at
 	"gatewayd/postgres/sqlguard": {"policies"},
 	"gatewayd/redact":            {},
-	"gatewayd/sshd":              {"gatewayd", "gatewayd/record", "gatewayd/redact", "gatewayd/sshd/cmdline", "policies", "reviews"},
+	"gatewayd/sshd":              {"gatewayd", "gatewayd/credential", "gatewayd/record", "gatewayd/redact", "gatewayd/sshd/cmdline", "policies", "reviews"},
 	"gatewayd/sshd/cmdline":      {"policies"},
 	"internal/accesstest":        {"policies/release", "reviews"},
 	"internal/peers":             {},

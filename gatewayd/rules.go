@@ -12,7 +12,7 @@ func Rules() []string {
 		"token_missing", "token_foreign", "connection_unknown",
 		"review_missing", "review_ambiguous", "review_superseded", "review_not_yet_valid", "review_expired", "review_stale", "session_count_limit",
 		// commands
-		"policy_error", "hold_unsupported", "lookup_limit", "default", "owner_deny", "session_ended",
+		"policy_error", "hold_unsupported", "lookup_limit", "command_count_limit", "default", "owner_deny", "session_ended",
 		// cuts
 		"drained", "connection_removed", "connection_changed", "principal_removed",
 		"review_removed", "review_changed", "session_limit", "idle_limit", "row_limit", "byte_limit",

@@ -52,6 +52,7 @@ type Session struct {
 	gate     sync.Mutex
 	used     map[string]policies.Command // what it has run, by effects; guarded by gate
 	overflow bool                        // more kinds of command than used remembers; guarded by gate
+	admitted int64                       // commands, against the limit; guarded by gate
 
 	ended       atomic.Bool
 	commands    atomic.Int64
@@ -150,10 +151,11 @@ type Statement struct {
 // Understood is what an engine makes of a statement.
 type Understood struct {
 	Command  policies.Command
-	Recorded string // the statement as it may be recorded: secrets digested
-	Sent     string // the rewritten statement likewise; "" when it goes out unchanged
-	Payload  any    // the engine's own; never changed after this
-	Lookups  int    // values of masked columns that rows are looked up by
+	Recorded string            // the statement as it may be recorded: secrets digested
+	Effects  []policies.Effect // those of the command as they may be recorded; nil when they are the same
+	Sent     string            // the rewritten statement likewise; "" when it goes out unchanged
+	Payload  any               // the engine's own; never changed after this
+	Lookups  int               // values of masked columns that rows are looked up by
 }
 
 // Classifier understands a statement. It must be a pure function of the
@@ -303,7 +305,11 @@ func (s *Session) admit(p *Plan) (*state, policies.Decision) {
 			decision = policies.Decision{Rule: "lookup_limit", Reason: fmt.Sprintf("the review allows %d values of masked columns to be looked up in an hour", limit)}
 		}
 	}
+	if limit := gr.review.Document.Spec.Limits.Commands; decision.Verdict == policies.Allow && limit > 0 && s.admitted >= limit {
+		decision = policies.Decision{Rule: "command_count_limit", Reason: fmt.Sprintf("the review allows %d commands a session", limit)}
+	}
 	if decision.Verdict == policies.Allow {
+		s.admitted++
 		s.remember(p)
 	}
 	return current, decision
@@ -351,8 +357,12 @@ func (s *Session) deny(u Understood, st *state, d policies.Decision) *Denied {
 }
 
 func (s *Session) entry(u Understood, st *state, d policies.Decision, a Args, denial string) record.Command {
+	effects := u.Command.Effects
+	if u.Effects != nil {
+		effects = u.Effects
+	}
 	return record.Command{
-		Statement: u.Recorded, Parameters: a.Parameters, Effects: u.Command.Effects,
+		Statement: u.Recorded, Parameters: a.Parameters, Effects: effects,
 		Verdict: d.Verdict, Rule: d.Rule, Reason: d.Reason, Denial: denial,
 		Release: st.release.Envelope.Sequence, ReleaseDigest: st.release.Digest,
 		ReviewSHA256: s.grant.Load().review.SHA256, Sent: u.Sent,

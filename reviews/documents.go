@@ -388,6 +388,7 @@ type Limits struct {
 	Rows      int64    `yaml:"rows" json:"rows,omitempty"`          // how many rows one session may receive
 	Bytes     int64    `yaml:"bytes" json:"bytes,omitempty"`        // how many bytes of rows one session may receive
 	Sessions  int64    `yaml:"sessions" json:"sessions,omitempty"`  // how many sessions may be open at once, on each gateway
+	Commands  int64    `yaml:"commands" json:"commands,omitempty"`  // how many commands one session may run; each operation of sftp is one
 	Lookups   int64    `yaml:"lookups" json:"lookups,omitempty"`    // how many values of masked columns may be looked up in an hour, on each gateway; default 100
 }
 

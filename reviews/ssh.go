@@ -45,7 +45,7 @@ func (r Rule) Words() string {
 	case r.SFTP != "":
 		return r.SFTP + " " + r.Path + " by sftp or scp"
 	case r.Shell:
-		return "open a shell, in which single commands are recorded and not decided on (enforcement: session)"
+		return "open a shell, in which single commands are recorded and not decided on (session-level enforcement)"
 	case r.Forward != "":
 		return "forward connections to " + r.Forward
 	case r.kube():
@@ -131,6 +131,12 @@ func (c *crossCheck) protocol(protocol string, r *Review) {
 		if !m.Fits(protocol) {
 			c.line(fmt.Sprintf("mask[%d]", i), "this mask does not fit connection "+r.Spec.Connection+", which speaks "+protocol, maskKinds[protocol])
 		}
+	}
+	if protocol == "ssh" && r.Spec.Limits.Rows > 0 {
+		c.line("limits.rows", "rows are of tables, and connection "+r.Spec.Connection+" speaks ssh", "write bytes, or commands")
+	}
+	if protocol == "ssh" && r.Spec.Limits.Lookups > 0 {
+		c.line("limits.lookups", "lookups are of masked columns, and connection "+r.Spec.Connection+" speaks ssh", "delete it")
 	}
 	if protocol != "postgres" && len(r.Spec.Unmask) > 0 {
 		c.line("unmask", "unmask is for columns, and connection "+r.Spec.Connection+" speaks "+protocol, "delete it")

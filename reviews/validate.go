@@ -647,7 +647,7 @@ func (c *checker) review(s *ReviewSpec) {
 	}
 	c.masks(s.Mask)
 	c.unmask(s)
-	for name, n := range map[string]int64{"rows": s.Limits.Rows, "bytes": s.Limits.Bytes, "sessions": s.Limits.Sessions, "lookups": s.Limits.Lookups} {
+	for name, n := range map[string]int64{"rows": s.Limits.Rows, "bytes": s.Limits.Bytes, "sessions": s.Limits.Sessions, "commands": s.Limits.Commands, "lookups": s.Limits.Lookups} {
 		if field := "spec.limits." + name; n < 0 || n == 0 && c.lines.Has(field) {
 			c.at(field, name+" has to be at least 1", "delete it when there is no limit")
 		}

@@ -93,8 +93,14 @@ func (g *globals) completeAllow(c *cobra.Command, args []string, typed string) (
 	const directive = cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 	start := strings.LastIndexAny(typed, ",:") + 1
 	words := reviews.PostgresVerbs
-	if strings.Contains(typed, ":") {
-		tree, _ := g.knownTree(c)
+	tree, _ := g.knownTree(c)
+	if tree != nil && len(args) > 0 && tree.Connections[args[0]] != nil && tree.Connections[args[0]].Spec.Protocol == "ssh" {
+		start = 0
+		words = []string{"exec:", "text:", "shell", "forward:"}
+		for _, operation := range reviews.SFTPOperations {
+			words = append(words, "sftp:"+operation+":/")
+		}
+	} else if strings.Contains(typed, ":") {
 		if tree == nil || len(args) == 0 || tree.Connections[args[0]] == nil {
 			return nil, directive
 		}

@@ -43,6 +43,9 @@ func describeReview(r *reviews.Review) string {
 	if s.Limits.Bytes > 0 {
 		line("  and at most %d bytes of rows a session", s.Limits.Bytes)
 	}
+	if s.Limits.Commands > 0 {
+		line("  and at most %d commands a session", s.Limits.Commands)
+	}
 	if s.Limits.Lookups > 0 {
 		line("  and at most %d looked up values of masked columns an hour on each gateway", s.Limits.Lookups)
 	}

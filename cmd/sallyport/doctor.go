@@ -21,6 +21,7 @@ import (
 	"github.com/sallyport-dev/sallyport/gatewayd/credential"
 	"github.com/sallyport-dev/sallyport/gatewayd/identity"
 	"github.com/sallyport-dev/sallyport/gatewayd/postgres"
+	"github.com/sallyport-dev/sallyport/gatewayd/sshd"
 	"github.com/sallyport-dev/sallyport/reviews"
 )
 
@@ -506,6 +507,21 @@ func (d *diagnosis) gatewayState(ctx context.Context, address string) {
 	}
 }
 
+// sshHost logs in to a host as the gateway does.
+func (d *diagnosis) sshHost(ctx context.Context, c *reviews.Connection) {
+	secret, err := credential.Resolve(ctx, c.Spec.Credential)
+	if err != nil {
+		d.ok("target", "not checked: %v", err)
+		return
+	}
+	version, err := sshd.Probe(ctx, c.Spec.Target, secret)
+	if err != nil {
+		d.add(levelFail, "target", err.Error(), fmt.Sprintf("see that %s:%d answers this machine, that it has a key of spec.target.hostKeys, and that user and credential of %s are right", c.Spec.Target.Host, c.Spec.Target.Port, c.Source.Path))
+		return
+	}
+	d.ok("target", "%s proves a pinned key and lets %s log in", version, c.Spec.Target.User)
+}
+
 // connection reaches the gateways, and the target where its credential is here.
 func (d *diagnosis) connection(ctx context.Context, tree *reviews.Tree, name string) {
 	if tree == nil || tree.Connections[name] == nil {
@@ -514,12 +530,16 @@ func (d *diagnosis) connection(ctx context.Context, tree *reviews.Tree, name str
 	}
 	c := tree.Connections[name]
 	for _, gateway := range tree.Root.Spec.Gateways {
-		if address := addressOf(tree, gateway.Name, "postgres"); address != "" {
+		if address := addressOf(tree, gateway.Name, c.Spec.Protocol); address != "" {
 			d.reach(ctx, gateway, address)
 		}
 	}
+	if c.Spec.Protocol == "ssh" {
+		d.sshHost(ctx, c)
+		return
+	}
 	if c.Spec.Protocol != "postgres" {
-		d.ok("target", "not checked: doctor knows databases only, and %s speaks %s", name, c.Spec.Protocol)
+		d.ok("target", "not checked: doctor knows databases and ssh hosts only, and %s speaks %s", name, c.Spec.Protocol)
 		return
 	}
 	switch err := unapproved(c); {

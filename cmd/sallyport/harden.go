@@ -53,6 +53,11 @@ func harden(ctx context.Context, g *globals, name string, out io.Writer) error {
 	return err
 }
 
+// notADatabase is the answer of commands that know databases only.
+func notADatabase(c *reviews.Connection) error {
+	return usage("connection %s speaks %s: this command looks at the tables of a PostgreSQL database, and there are none; masks of output are written by hand", c.Metadata.Name, c.Spec.Protocol)
+}
+
 // mergedConnection is a connection as it is merged, with its catalog.
 func mergedConnection(ctx context.Context, g *globals, name string) (*reviews.Connection, *reviews.Tree, error) {
 	repo, err := g.workTree(ctx)
@@ -67,6 +72,8 @@ func mergedConnection(ctx context.Context, g *globals, name string) (*reviews.Co
 	switch {
 	case connection == nil:
 		return nil, nil, hint(fmt.Errorf("no connection %s is approved and merged (%s)", name, snapshot.ref), "%s", knownConnections(tree))
+	case connection.Spec.Protocol != "postgres":
+		return nil, nil, notADatabase(connection)
 	case connection.Catalog == nil:
 		return nil, nil, hint(fmt.Errorf("connection %s has no catalog", name), "write it: sallyport catalog pull %s", name)
 	}

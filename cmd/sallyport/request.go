@@ -74,7 +74,7 @@ with 1 when the branch is deleted unmerged or --timeout is over.`,
 	f.StringVar(&o.as, "as", "", "who is to get access, for example agent:etl")
 	f.StringVar(&o.requester, "requester", "", "who asks (default: the same as --as)")
 	f.StringVar(&o.name, "name", "", "name of the review (default: from --as)")
-	f.StringArrayVar(&o.allow, "allow", nil, "what is asked for, for example select:app.orders; may be repeated")
+	f.StringArrayVar(&o.allow, "allow", nil, "what is asked for: VERBS:RELATIONS[:COLUMNS], for example select:app.orders; on an ssh host exec:WORDS, text:TEXT, sftp:OPERATION:PATH, shell or forward:HOST:PORT; may be repeated")
 	f.DurationVar(&o.lifetime, "for", 720*time.Hour, "how long")
 	f.StringVar(&o.reason, "reason", "", "why, for the people who review it")
 	f.StringVar(&o.ticket, "ticket", "", "ticket that it belongs to")
@@ -294,7 +294,7 @@ func (o *requestOptions) rules(r, before *reviews.Review, target *reviews.Connec
 	switch {
 	case len(o.allow) > 0:
 		for _, text := range o.allow {
-			rule, err := parseAllow(text)
+			rule, err := parseAllow(text, target.Spec.Protocol)
 			if err != nil {
 				return false, err
 			}
@@ -303,6 +303,9 @@ func (o *requestOptions) rules(r, before *reviews.Review, target *reviews.Connec
 	case before != nil:
 		r.Spec.Allow, r.Spec.Hold = before.Spec.Allow, before.Spec.Hold
 	default:
+		if target.Spec.Protocol == "ssh" {
+			return false, usage("say what is asked for on %s: --allow 'exec:systemctl restart web-1', --allow sftp:read:/var/log/**", target.Metadata.Name)
+		}
 		relations, err := relationsOf(target)
 		if err != nil {
 			return false, err
@@ -321,8 +324,11 @@ func (o *requestOptions) rules(r, before *reviews.Review, target *reviews.Connec
 	return narrow, nil
 }
 
-// parseAllow reads VERBS:RELATIONS[:COLUMNS].
-func parseAllow(text string) (reviews.Rule, error) {
+// parseAllow reads VERBS:RELATIONS[:COLUMNS]; for an ssh host exec:WORDS, text:TEXT, sftp:OPERATION:PATH, shell or forward:HOST:PORT.
+func parseAllow(text, protocol string) (reviews.Rule, error) {
+	if protocol == "ssh" {
+		return parseAllowSSH(text)
+	}
 	parts := strings.Split(text, ":")
 	if len(parts) < 2 || len(parts) > 3 {
 		return reviews.Rule{}, usage("--allow %s: write VERBS:RELATIONS or VERBS:RELATIONS:COLUMNS, such as select:app.orders", text)
@@ -332,6 +338,42 @@ func parseAllow(text string) (reviews.Rule, error) {
 		rule.Columns = list(parts[2])
 	}
 	return rule, nil
+}
+
+func parseAllowSSH(text string) (reviews.Rule, error) {
+	kind, rest, _ := strings.Cut(text, ":")
+	switch operation, path, cut := strings.Cut(rest, ":"); {
+	case kind == "exec" && len(strings.Fields(rest)) > 0:
+		return reviews.Rule{Exec: strings.Fields(rest)}, nil
+	case kind == "text" && rest != "":
+		return reviews.Rule{Text: rest}, nil
+	case kind == "sftp" && cut:
+		return reviews.Rule{SFTP: operation, Path: path}, nil
+	case text == "shell":
+		return reviews.Rule{Shell: true}, nil
+	case kind == "forward" && cut:
+		return reviews.Rule{Forward: rest}, nil
+	}
+	return reviews.Rule{}, usage("--allow %s: on an ssh host write exec:WORDS, such as 'exec:systemctl restart web-*', text:TEXT, sftp:OPERATION:PATH, shell or forward:HOST:PORT", text)
+}
+
+// examplesSSH are cases for a command line or a file, with something in place of each star.
+func examplesSSH(r *reviews.Review, target *reviews.Connection) []reviews.Example {
+	expect := "allow"
+	if len(r.Masks(target)) > 0 {
+		expect = "mask"
+	}
+	for _, rule := range r.Spec.Allow {
+		concrete := func(s string) string { return strings.ReplaceAll(strings.ReplaceAll(s, "**", "x"), "*", "1") }
+		switch {
+		case len(rule.Exec) > 0:
+			run := strings.TrimPrefix(reviews.Rule{Exec: strings.Fields(concrete(strings.Join(rule.Exec, " ")))}.Words(), "run ")
+			return []reviews.Example{{Run: run, Expect: expect}, {Run: run + "; id", Expect: "deny"}}
+		case rule.SFTP == "read" || rule.SFTP == "write":
+			return []reviews.Example{{Run: "sftp: " + rule.SFTP + " " + concrete(rule.Path), Expect: "allow"}, {Run: "sftp: remove /etc/passwd", Expect: "deny"}}
+		}
+	}
+	return nil
 }
 
 func list(text string) []string {
@@ -346,6 +388,9 @@ func list(text string) []string {
 
 // examplesFor are two cases for reviewers: one that is wanted and one that is not.
 func examplesFor(r *reviews.Review, target *reviews.Connection) []reviews.Example {
+	if target.Spec.Protocol == "ssh" {
+		return examplesSSH(r, target)
+	}
 	for _, rule := range r.Spec.Allow {
 		if len(rule.On) == 0 || len(rule.Columns) > 0 || strings.HasSuffix(rule.On[0], ".*") || !contains(rule.Verbs, "select") {
 			continue

@@ -120,6 +120,9 @@ func (o *requestOptions) askAllow(p *prompt, target *reviews.Connection) error {
 	words := slices.Concat(relations, reviews.PostgresVerbs)
 	for {
 		question := "What, such as select:app.orders"
+		if target.Spec.Protocol == "ssh" {
+			question = "What, such as exec:systemctl restart web-1, or sftp:read:/var/log/**"
+		}
 		if len(o.allow) > 0 {
 			question = "What else (nothing: go on)"
 		}
@@ -127,7 +130,7 @@ func (o *requestOptions) askAllow(p *prompt, target *reviews.Connection) error {
 			if answer == "" && (len(o.allow) > 0 || relations != nil) {
 				return nil
 			}
-			_, err := parseAllow(answer)
+			_, err := parseAllow(answer, target.Spec.Protocol)
 			return err
 		})
 		if err != nil || text == "" {

@@ -32,7 +32,14 @@ func renderReview(r *reviews.Review) []byte {
 			if m.Lookup {
 				lookup = ", lookup: true"
 			}
-			line("    - {column: %s, with: %s%s}", scalar(m.Column), scalar(m.With), lookup)
+			what := "column: " + scalar(m.Column)
+			switch {
+			case m.Pattern != "":
+				what = "pattern: " + scalar(m.Pattern)
+			case m.Detect != "":
+				what = "detect: " + scalar(m.Detect)
+			}
+			line("    - {%s, with: %s%s}", what, scalar(m.With), lookup)
 		}
 	}
 	if len(s.Unmask) > 0 {
@@ -62,6 +69,10 @@ func renderRules(line func(string, ...any), field string, rules []reviews.Rule) 
 	}
 	line("  %s:", field)
 	for _, r := range rules {
+		if fields := renderSSHRule(r); fields != "" {
+			line("    - {%s}", fields)
+			continue
+		}
 		fields := "verbs: " + flow(r.Verbs)
 		if len(r.On) > 0 {
 			fields += ", on: " + flow(r.On)
@@ -71,6 +82,23 @@ func renderRules(line func(string, ...any), field string, rules []reviews.Rule) 
 		}
 		line("    - {%s}", fields)
 	}
+}
+
+// renderSSHRule is a rule for an ssh host; "" for others.
+func renderSSHRule(r reviews.Rule) string {
+	switch {
+	case len(r.Exec) > 0:
+		return "exec: " + flow(r.Exec)
+	case r.Text != "":
+		return "text: " + scalar(r.Text)
+	case r.SFTP != "":
+		return "sftp: " + scalar(r.SFTP) + ", path: " + scalar(r.Path)
+	case r.Shell:
+		return "shell: true"
+	case r.Forward != "":
+		return "forward: " + scalar(r.Forward)
+	}
+	return ""
 }
 
 func renderLimits(line func(string, ...any), l reviews.Limits) {
@@ -91,6 +119,7 @@ func renderLimits(line func(string, ...any), l reviews.Limits) {
 	count("rows", l.Rows)
 	count("bytes", l.Bytes)
 	count("sessions", l.Sessions)
+	count("commands", l.Commands)
 	count("lookups", l.Lookups)
 	if len(fields) > 0 {
 		line("  limits: {%s}", strings.Join(fields, ", "))

@@ -58,6 +58,9 @@ type Result struct {
 	Message  string `json:"message,omitempty"` // as the client saw it
 }
 
+// SessionLevel is the enforcement of a session with a shell in it.
+const SessionLevel = "session-level enforcement"
+
 // What every summary says that it is.
 const (
 	summaryVersion = "sallyport.dev/v1"
@@ -88,7 +91,8 @@ type Summary struct {
 	Allowed       int64            `json:"allowed"`
 	Denied        int64            `json:"denied"`
 	Rows          int64            `json:"rows"`
-	Counts        map[string]int64 `json:"counts,omitempty"` // "select app.orders" → how many allowed commands had that effect
+	Enforcement   string           `json:"enforcement,omitempty"` // SessionLevel when a shell was open; else each command was decided on
+	Counts        map[string]int64 `json:"counts,omitempty"`      // "select app.orders" → how many allowed commands had that effect
 	Denials       []Denial         `json:"denials,omitempty"`
 	Recording     string           `json:"recording,omitempty"` // path below the recordings folder
 	Digest        string           `json:"digest,omitempty"`    // sha256 hex of the recording's last record: the chain's head

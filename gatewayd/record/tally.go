@@ -75,6 +75,9 @@ func (t *tally) command(r *Record) {
 	t.open[r.N] = true
 	for _, effect := range distinctEffects(c.Effects) {
 		t.count(effect)
+		if effect == "shell" {
+			t.sum.Enforcement = SessionLevel
+		}
 	}
 }
 

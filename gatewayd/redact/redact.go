@@ -64,6 +64,16 @@ func New(patterns, detectors []string) (*Rules, error) {
 // Empty reports that nothing is hidden.
 func (r *Rules) Empty() bool { return r == nil || len(r.finders) == 0 && !r.keys }
 
+// Text hides in a whole text.
+func (r *Rules) Text(text string) string {
+	if r.Empty() || text == "" {
+		return text
+	}
+	s := r.NewStream()
+	out := bytes.Clone(s.Push([]byte(text)))
+	return string(append(out, s.Flush()...))
+}
+
 // Stream hides what its rules find in one stream. Not safe for concurrent use.
 type Stream struct {
 	rules *Rules

@@ -12,5 +12,5 @@
 //
 // What is promised differs. An exec is decided on as the host will read it, a file
 // by its path, also where links lead. In a shell nothing is decided on: such
-// commands are recorded with "enforcement: session".
+// commands are recorded, and summarised, as "session-level enforcement".
 package sshd

@@ -21,7 +21,7 @@ import (
 const exitDenied = 77
 
 // sessionEnforcement is what the record of a shell says, in these words.
-const sessionEnforcement = "enforcement: session: in a shell single commands are recorded and not decided on"
+const sessionEnforcement = "session-level enforcement: in a shell single commands are recorded and not decided on"
 
 // pause is how long output is held back that might be the beginning of something masked.
 const pause = 50 * time.Millisecond
@@ -226,15 +226,19 @@ func (ch *channel) run(command *gatewayd.Command, r *ssh.Request) {
 	defer stop()
 
 	go ch.duringRun(there, kill)
-	input := pipe(there, ch.client, ch.recorder(command))
+	typed := ch.recorder(command)
+	input := pipe(there, ch.client, typed.input())
 	go func() {
 		<-input
 		there.CloseWrite()
 	}()
-	out, errs := ch.output(command, "stdout", there, ch.client), ch.output(command, "stderr", there.Stderr(), ch.client.Stderr())
+	out, errs := ch.output(command, "stdout", there, ch.client, typed), ch.output(command, "stderr", there.Stderr(), ch.client.Stderr(), typed)
 	ended := make(chan exitOf, 1)
 	go func() { ended <- exits(requests) }()
 	result.Message = (<-out).String() + "; " + (<-errs).String()
+	if said := typed.end(); said != "" {
+		result.Message += "; " + said
+	}
 	ch.client.CloseWrite()
 	how := <-ended
 	result.Outcome, result.Tag = how.outcome(), how.String()
@@ -273,14 +277,6 @@ func (ch *channel) duringRun(there ssh.Channel, kill func()) {
 		}
 	}
 	kill() // the client closed the channel: nobody waits for the command any more
-}
-
-// recorder records input where the gateway is set to; nil when it is not.
-func (ch *channel) recorder(command *gatewayd.Command) func([]byte) error {
-	if !ch.s.server.options.RecordInput {
-		return nil
-	}
-	return func(b []byte) error { return command.Output("stdin", b) }
 }
 
 // exitOf is how a command ended on the host.
@@ -364,13 +360,13 @@ func (m *measured) String() string {
 }
 
 // output carries one stream of the host's to the client: masked, recorded, and then shown.
-func (ch *channel) output(command *gatewayd.Command, name string, from io.Reader, to io.Writer) <-chan *measured {
+func (ch *channel) output(command *gatewayd.Command, name string, from io.Reader, to io.Writer, typed *typed) <-chan *measured {
 	done := make(chan *measured, 1)
 	m := &measured{name: name}
 	if command.KeepsOutput() {
 		m.sum = sha256.New()
 	}
-	o := &outlet{command: command, name: name, to: to, measured: m, stream: ch.s.masks.NewStream()}
+	o := &outlet{command: command, name: name, to: to, measured: m, stream: ch.s.masks.NewStream(), typed: typed}
 	go func() {
 		defer func() { done <- m }()
 		if ch.s.masks.Empty() {
@@ -388,6 +384,7 @@ type outlet struct {
 	to       io.Writer
 	measured *measured
 	stream   *redact.Stream
+	typed    *typed
 	mu       sync.Mutex // the stream is pushed from one goroutine and flushed from another
 	timer    *time.Timer
 	failed   error
@@ -406,6 +403,7 @@ func (o *outlet) release(b []byte) error {
 		return o.failed
 	}
 	o.measured.add(b, kept)
+	o.typed.shown(b)
 	_, o.failed = o.to.Write(b)
 	return o.failed
 }

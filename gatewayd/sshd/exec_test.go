@@ -98,7 +98,7 @@ func TestShellOnlyByRule(t *testing.T) {
 	}
 	said := false
 	for _, r := range w.records() {
-		said = said || r.Event == "enforcement" && strings.HasPrefix(r.Data, "enforcement: session")
+		said = said || r.Event == "enforcement" && strings.HasPrefix(r.Data, "session-level enforcement")
 	}
 	if !said {
 		t.Error("the recording does not say what was enforced")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -38,8 +39,10 @@ func Rules() []string {
 
 const (
 	loginTimeout = 20 * time.Second
-	// maxLogins bounds the connections that are logging in at once.
-	maxLogins = 256
+	// maxLogins bounds the connections that are logging in at once, and maxLoginsOfOne
+	// those of one address (of IPv6, one network of 64 bits), so that one that is silent keeps nobody else out.
+	maxLogins      = 512
+	maxLoginsOfOne = 64
 	// maxChannels bounds the channels of one client, above what one multiplexed ssh opens (OpenSSH's MaxSessions is 10).
 	maxChannels = 64
 	serverName  = "SSH-2.0-sallyport"
@@ -47,7 +50,47 @@ const (
 
 type server struct {
 	options Options
-	logins  chan struct{}
+	logins  logins
+}
+
+// logins counts who is logging in, by source.
+type logins struct {
+	mu    sync.Mutex
+	all   int
+	every map[netip.Prefix]int
+}
+
+// enter takes a place; leave gives it back, and may be called again. ok is false when there is none.
+func (l *logins) enter(from net.Addr) (leave func(), ok bool) {
+	source := sourceOf(from)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.all >= maxLogins || l.every[source] >= maxLoginsOfOne {
+		return nil, false
+	}
+	l.all++
+	l.every[source]++
+	return sync.OnceFunc(func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.all--
+		if l.every[source]--; l.every[source] == 0 {
+			delete(l.every, source)
+		}
+	}), true
+}
+
+func sourceOf(a net.Addr) netip.Prefix {
+	at, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return netip.Prefix{}
+	}
+	ip, bits := at.Addr().Unmap(), 64
+	if ip.Is4() {
+		bits = 32
+	}
+	prefix, _ := ip.WithZone("").Prefix(bits)
+	return prefix
 }
 
 // Serve serves SSH clients until ctx ends. Then it cuts what is left of their
@@ -63,7 +106,7 @@ func Serve(ctx context.Context, listener net.Listener, options Options) error {
 	if options.Log == nil {
 		options.Log = slog.Default()
 	}
-	v := &server{options: options, logins: make(chan struct{}, maxLogins)}
+	v := &server{options: options, logins: logins{every: map[netip.Prefix]int{}}}
 	stop := context.AfterFunc(ctx, func() { listener.Close() })
 	defer stop()
 	var clients sync.WaitGroup
@@ -72,12 +115,12 @@ func Serve(ctx context.Context, listener net.Listener, options Options) error {
 		conn, err := listener.Accept()
 		switch {
 		case err == nil:
-			select {
-			case v.logins <- struct{}{}:
-				clients.Go(func() { v.accept(ctx, conn) })
-			default: // a flood: those who are logging in go first
+			leave, ok := v.logins.enter(conn.RemoteAddr())
+			if !ok { // a flood: those who are logging in go first
 				conn.Close()
+				continue
 			}
+			clients.Go(func() { v.accept(ctx, conn, leave) })
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, net.ErrClosed):
@@ -93,9 +136,8 @@ func Serve(ctx context.Context, listener net.Listener, options Options) error {
 }
 
 // accept serves one client connection to its end.
-func (v *server) accept(ctx context.Context, conn net.Conn) {
+func (v *server) accept(ctx context.Context, conn net.Conn, left func()) {
 	defer conn.Close()
-	left := sync.OnceFunc(func() { <-v.logins })
 	defer left()
 	defer func() {
 		if p := recover(); p != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -305,7 +306,7 @@ func (s *session) forward(c ssh.NewChannel) {
 // start plans and starts one command, and waits until its record is durable. note is recorded as an event before it.
 func (s *session) start(c policies.Command, note string) (*gatewayd.Command, error) {
 	plan, err := s.core.Plan(gatewayd.Statement{Text: c.Statement, Scope: scopeOf(c)}, func(string) gatewayd.Understood {
-		return gatewayd.Understood{Command: c, Recorded: c.Statement}
+		return s.understood(c)
 	})
 	if err != nil {
 		return nil, err
@@ -324,6 +325,24 @@ func (s *session) start(c policies.Command, note string) (*gatewayd.Command, err
 		return nil, err
 	}
 	return command, nil
+}
+
+// understood is a command as it may be recorded: what the masks find in output is no more in the text that asked for it.
+func (s *session) understood(c policies.Command) gatewayd.Understood {
+	u := gatewayd.Understood{Command: c, Recorded: s.masks.Text(c.Statement)}
+	if u.Recorded == c.Statement {
+		return u
+	}
+	u.Effects = slices.Clone(c.Effects)
+	for i, e := range u.Effects {
+		e.Text, e.Object = s.masks.Text(e.Text), s.masks.Text(e.Object)
+		e.Argv = slices.Clone(e.Argv)
+		for j, word := range e.Argv {
+			e.Argv[j] = s.masks.Text(word)
+		}
+		u.Effects[i] = e
+	}
+	return u
 }
 
 // scopeOf keeps kinds of commands apart whose texts may be the same: "(shell)" is also a text that can be sent as an exec.

@@ -12,21 +12,37 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/sallyport-dev/sallyport/gatewayd"
+	"github.com/sallyport-dev/sallyport/gatewayd/credential"
 	"github.com/sallyport-dev/sallyport/reviews"
 )
 
 const dialTimeout = 15 * time.Second
 
-// dial logs in to the host with the gateway's own credential. The host has to
-// prove a key that the connection document pins.
+// dial logs in to the host with the gateway's own credential. The host has to prove a key
+// that the connection document pins.
 func dial(ctx context.Context, core *gatewayd.Session) (*ssh.Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	target := core.Connection().Document.Spec.Target
 	secret, err := core.Credential(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("credential: %w", err)
 	}
+	return logIn(ctx, core.Connection().Document.Spec.Target, secret)
+}
+
+// Probe logs in to a host as the gateway does, and returns what the host calls itself. Nothing is run there.
+func Probe(ctx context.Context, target reviews.Target, secret credential.Secret) (version string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	c, err := logIn(ctx, target, secret)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	return printable(clip(string(c.ServerVersion()))), nil
+}
+
+func logIn(ctx context.Context, target reviews.Target, secret credential.Secret) (*ssh.Client, error) {
 	signer, err := signerOf([]byte(secret.Reveal()))
 	if err != nil {
 		return nil, err

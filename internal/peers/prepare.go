@@ -17,6 +17,7 @@ func Prepare(ctx context.Context, progress Progress) error {
 		{"ssh-keygen", SSHKeygen},
 		{"sshd", func() (*Tool, error) { return findSSHD(ctx, progress) }},
 		{"rsync", func() (*Tool, error) { return Rsync(ctx, progress) }},
+		{"ansible", func() (*Tool, error) { return Ansible(ctx, progress) }},
 		{"psql", func() (*Tool, error) { return Psql(ctx, progress) }},
 	} {
 		found, err := tool.find()

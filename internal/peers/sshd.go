@@ -226,3 +226,17 @@ func StartSSHD(t testing.TB, opt SSHOptions) *SSHServer {
 	})
 	return s
 }
+
+// Ansible finds or fetches the program ansible, which runs one module on hosts.
+func Ansible(ctx context.Context, progress Progress) (*Tool, error) {
+	if path, err := exec.LookPath("ansible"); err == nil {
+		return &Tool{Path: path, Env: CleanEnv(os.Environ(), "/nonexistent")}, nil
+	}
+	tool, err := aptProgram(ctx, "ansible-core", "usr/bin/ansible", progress)
+	if err != nil {
+		return nil, &Missing{Peer: "ansible", Reason: "not in PATH; " + err.Error(), Install: "apt-get install ansible-core"}
+	}
+	packages := filepath.Join(filepath.Dir(filepath.Dir(tool.Path)), "lib/python3/dist-packages")
+	tool.Env = append(append(CleanEnv(os.Environ(), "/nonexistent"), tool.Env...), "PYTHONPATH="+packages, "LC_ALL=C.UTF-8")
+	return tool, nil
+}
