@@ -120,7 +120,7 @@ func Kube(ctx context.Context, progress Progress) (*KubeServer, error) {
 	}
 	s := &KubeServer{Host: "127.0.0.1", dir: dir, Programs: programs, Node: filepath.Join(dir, "node"), AuditLog: filepath.Join(dir, "audit.log"), Token: rand.Text()}
 	if err := s.start(ctx, progress); err != nil {
-		err = fmt.Errorf("Kubernetes %s: %w", kubeVersion, err)
+		err = fmt.Errorf("kube-apiserver %s: %w", kubeVersion, err)
 		return nil, errors.Join(err, s.Stop())
 	}
 	return s, nil
