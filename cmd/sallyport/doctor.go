@@ -37,7 +37,7 @@ func newDoctor(g *globals) *cobra.Command {
 		Long: `doctor looks at what sallyport needs on this machine and says of each thing whether it
 is ok, and otherwise what to do. It changes nothing.
 
-It checks git and its settings that would change bytes, the clone and its remote, the
+It checks git, its settings that would change bytes, where it finds hooks, the clone and its remote, the
 protection of the merged branch where the forge is set up, the documents that are
 merged, the trust root (--trust-root compares the digest that gateways pin), your keys
 and whose they are, and the clock against commits, the remote and the gateway.
@@ -144,6 +144,7 @@ func (o *doctorOptions) run(ctx context.Context, g *globals, d *diagnosis, conne
 		d.add(levelFail, "access repo", err.Error(), "run this in your clone of the access repo, or name it with --repo")
 	} else {
 		d.gitSettings(ctx, repo.git)
+		d.hooks(ctx, repo.git)
 		address := d.remote(ctx, repo)
 		tree = o.documents(ctx, d, repo)
 		d.protection(ctx, g, repo)
@@ -209,6 +210,23 @@ func (d *diagnosis) gitSettings(ctx context.Context, work *workTree) {
 	}
 	if _, err := work.git(ctx, "var", "GIT_COMMITTER_IDENT"); err != nil {
 		d.add(levelWarn, "git identity", "git knows neither your name nor your address", "git config --global user.name NAME; git config --global user.email ADDRESS")
+	}
+}
+
+// hooks: a hook that branches can write is a program of whoever wrote the branch.
+func (d *diagnosis) hooks(ctx context.Context, work *workTree) {
+	folder, err := work.hooksFolder(ctx)
+	if err != nil {
+		d.add(levelFail, "git hooks", err.Error(), "")
+		return
+	}
+	switch inTree, err := work.tracks(ctx, folder); {
+	case err != nil:
+		d.add(levelFail, "git hooks", err.Error(), "")
+	case inTree:
+		d.add(levelFail, "git hooks", folder+" lies in the work tree: whoever writes a branch that you check out runs programs on this machine", "sallyport hook install")
+	default:
+		d.ok("git hooks", "%s, which no branch can write", folder)
 	}
 }
 

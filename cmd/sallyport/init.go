@@ -50,7 +50,7 @@ func newInit(g *globals) *cobra.Command {
 		Short: "Make an access repo, with your SSH key as its first root of trust",
 		Long: `init writes a working access repo into DIR (default: the current directory): trust
 root, settings, a sample connection with a policy and its test, an agent, workflows
-for GitHub, Gitea or GitLab, a pre-commit hook, schemas for editors, CODEOWNERS,
+for GitHub, Gitea or GitLab, schemas for editors, CODEOWNERS,
 .gitattributes and a README. Everything is signed with your SSH key (ed25519) and
 committed.
 
@@ -481,11 +481,7 @@ func (o *initOptions) write(ctx context.Context, dir string, s *sample, k *initK
 		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
 			return nil, err
 		}
-		mode := os.FileMode(0o644)
-		if f.run {
-			mode = 0o755
-		}
-		if err := writeNew(full, f.Bytes, mode); err != nil {
+		if err := writeNew(full, f.Bytes, 0o644); err != nil {
 			return nil, err
 		}
 		paths = append(paths, f.Path)
@@ -597,7 +593,7 @@ func (o *initOptions) tell(ctx context.Context, g *globals, out io.Writer, work 
 			"and sign it again, or begin anew with --reviewer or --lab.\n\n", reviews.RootPath)
 	}
 	fmt.Fprintf(out, `next:
-  git config core.hooksPath `+hooksFolder+`
+  sallyport hook install
   edit connections/%[1]s.yaml, commit it, and sign it again: sallyport sign connections/%[1]s.yaml --as %[2]s
   sallyport catalog pull %[1]s
   sallyport request %[1]s --as %[3]s --reason "what it is for"

@@ -52,7 +52,6 @@ type newFile struct {
 	Bytes []byte       `json:"-"`
 	Text  string       `json:"text"`
 	keep  bool         // an existing one stays
-	run   bool         // it is executable
 }
 
 // files renders them in the order in which people should read them.
@@ -60,7 +59,6 @@ func (s *sample) files() ([]newFile, error) {
 	list := []struct {
 		path, template string
 		keep, leaveOut bool
-		run            bool
 	}{
 		{path: reviews.ConfigPath, template: "sallyport.yaml"},
 		{path: reviews.RootPath, template: "root.yaml"},
@@ -72,7 +70,6 @@ func (s *sample) files() ([]newFile, error) {
 		{path: ".github/workflows/sallyport.yml", template: "github.yml", leaveOut: !s.on("github")},
 		{path: ".gitea/workflows/sallyport.yml", template: "gitea.yml", leaveOut: !s.on("gitea")},
 		{path: ".gitlab-ci.yml", template: "gitlab.yml", keep: true, leaveOut: !s.on("gitlab")},
-		{path: hooksFolder + "/pre-commit", template: "pre-commit", run: true},
 		{path: ".gitattributes", template: "gitattributes"},
 		{path: "CODEOWNERS", template: "CODEOWNERS", keep: true},
 		{path: "README.md", template: "README.md", keep: true},
@@ -90,7 +87,7 @@ func (s *sample) files() ([]newFile, error) {
 		if ci.Schema(kind) != nil {
 			b = append([]byte(ci.EditorLine(kind, f.path)+"\n"), b...)
 		}
-		files = append(files, newFile{Path: f.path, Kind: kind, Bytes: b, Text: string(b), keep: f.keep, run: f.run})
+		files = append(files, newFile{Path: f.path, Kind: kind, Bytes: b, Text: string(b), keep: f.keep})
 	}
 	for _, kind := range ci.SchemaKinds {
 		b := ci.Schema(kind)
@@ -98,9 +95,6 @@ func (s *sample) files() ([]newFile, error) {
 	}
 	return files, nil
 }
-
-// hooksFolder is where git finds the hooks once core.hooksPath says so.
-const hooksFolder = ".sallyport/hooks"
 
 // forges are those whose workflows init can write.
 var forges = []string{"github", "gitea", "gitlab"}

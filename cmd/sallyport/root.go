@@ -46,7 +46,7 @@ review and sign who may do what on which connection.
 			root.AddCommand(c)
 		}
 	}
-	add("review", newInit(g), newRequest(g), newReview(g), newSign(g), newRevert(g), newDue(g), newCheck(g), newTest(g), newExplain(g), newCatalog(g), newSchema(), newImport(g), newHarden(g), newDiscover(g))
+	add("review", newInit(g), newRequest(g), newReview(g), newSign(g), newRevert(g), newDue(g), newCheck(g), newTest(g), newExplain(g), newCatalog(g), newSchema(), newHook(g), newImport(g), newHarden(g), newDiscover(g))
 	add("release", newSync(g), newStatus(g), newAcceptRewind(g), newExtend(g))
 	add("connect", newToken(g), newConnect(g), newKubeToken(g))
 	add("audit", newSessions(g), newReplay(g), newVerify(g))

@@ -265,6 +265,11 @@ func (a *analysis) selectStmt(n *pg.SelectStmt, outermost bool) {
 			a.selectStmt(n.Rarg, false)
 		}
 		level.uses = a.facts.usesOf(n.FromClause)
+		s := &site{anchor: leftmost(nodes(n.FromClause)...), words: []string{"from", "table"}, uses: level.uses}
+		if outermost && plainLevel(n) {
+			s.top = n
+		}
+		a.facts.sites = append(a.facts.sites, s)
 		a.locks(n, a.facts.uses[before:])
 		a.groupByKey(n)
 		a.tableCommand(n)
