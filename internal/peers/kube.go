@@ -201,7 +201,7 @@ func (s *KubeServer) guard(name string, args ...string) (*Process, error) {
 	if name == "etcd" { // the last to go
 		remove = s.dir
 	}
-	return Guard(cmd, "TERM", remove)
+	return Guard(cmd, "KILL", remove) // without etcd an API server does not end when it is asked to, and nothing here is to be kept
 }
 
 func (s *KubeServer) startKubelet(ctx context.Context) error {
