@@ -108,6 +108,12 @@ func TestKubectlByConnect(t *testing.T) {
 	if out, errs, err := run(nil, program, append(append([]string{"connect", "prod"}, flags...), "--", kubectl, "get", "pod", "web", "-o", "name")...); err != nil || out != "pod/web\n" {
 		t.Errorf("%v: %s%s", err, out, errs)
 	}
+	for line, want := range map[string]string{"get pods web": "verdict    allow", "exec web -- sh": "verdict    deny", "GET /api/v1/nodes/n/proxy": "rule       proxy_refused"} {
+		out, errs, _ := run(nil, program, "explain", "--as", "agent:etl", "--on", "prod", "--repo", access, line) // its exit code says the verdict, too
+		if !strings.Contains(out, want) {
+			t.Errorf("explain %s: %s%s", line, out, errs)
+		}
+	}
 	// Without a review the first thing that kubectl asks for says why, and what to do.
 	if _, errs, err := run([]string{"KUBECONFIG=" + config}, program, "connect", "prod", "--as", "agent:report", "--repo", access, "--key", key, "--gateway", "gw1@"+address, "--", kubectl, "get", "pods"); err == nil {
 		t.Errorf("another's key: %s", errs)

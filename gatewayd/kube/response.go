@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"mime"
 	"net/http"
 	"net/http/httputil"
@@ -33,12 +32,13 @@ const (
 
 type exchangeKey struct{}
 
-// proxy carries one allowed request to the API server and its answer back.
+// proxy carries one allowed request to the API server and its answer back. What is
+// replaced by a stream has no length, and so is flushed at each write.
 func (x *exchange) proxy(v *server) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
-		Rewrite: x.rewrite, ModifyResponse: x.answer, Transport: x.target.plain, FlushInterval: -1,
+		Rewrite: x.rewrite, ModifyResponse: x.answer, Transport: x.target.plain,
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) { x.failed(v, w, r, err) },
-		ErrorLog:     slog.NewLogLogger(v.options.Log.Handler(), slog.LevelDebug),
+		ErrorLog:     v.errors,
 	}
 }
 
@@ -172,7 +172,9 @@ func (x *exchange) show(b []byte, items int) error {
 
 // document is a small answer at once, and a large one object by object.
 func (x *exchange) document(resp *http.Response) error {
-	first, err := io.ReadAll(io.LimitReader(resp.Body, atOnce+1))
+	start := bytes.NewBuffer(make([]byte, 0, min(max(resp.ContentLength, 0), atOnce)+bytes.MinRead))
+	_, err := start.ReadFrom(io.LimitReader(resp.Body, atOnce+1))
+	first := start.Bytes()
 	if err != nil {
 		return &unreadable{"the API server's answer did not come whole"}
 	}

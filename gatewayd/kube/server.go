@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -43,6 +44,7 @@ const (
 // server is what all clients of one listener share.
 type server struct {
 	options  Options
+	errors   *log.Logger // of net/http
 	requests sync.WaitGroup
 
 	mu       sync.Mutex
@@ -63,7 +65,7 @@ func Serve(ctx context.Context, listener net.Listener, options Options) error {
 	if options.Log == nil {
 		options.Log = slog.Default()
 	}
-	v := &server{options: options, sessions: map[sessionKey]*session{}, targets: map[string]*target{}}
+	v := &server{options: options, errors: slog.NewLogLogger(options.Log.Handler(), slog.LevelDebug), sessions: map[sessionKey]*session{}, targets: map[string]*target{}}
 	config := options.TLS.Clone()
 	config.ClientAuth = tls.RequestClientCert // what it proves is looked at with the request
 	config.NextProtos = []string{"h2", "http/1.1"}
@@ -71,7 +73,7 @@ func Serve(ctx context.Context, listener net.Listener, options Options) error {
 		Handler: v, TLSConfig: config, ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: maxHeader, IdleTimeout: 2 * time.Minute,
 		DisableGeneralOptionsHandler: true, // what is not asked for by a principal is not answered
 		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
-		ErrorLog:                     slog.NewLogLogger(options.Log.Handler(), slog.LevelDebug),
+		ErrorLog:                     v.errors,
 		ConnContext:                  func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 		ConnState: func(c net.Conn, state http.ConnState) {
 			if state == http.StateClosed || state == http.StateHijacked {

@@ -120,7 +120,7 @@ func Kube(ctx context.Context, progress Progress) (*KubeServer, error) {
 	}
 	s := &KubeServer{Host: "127.0.0.1", dir: dir, Programs: programs, Node: filepath.Join(dir, "node"), AuditLog: filepath.Join(dir, "audit.log"), Token: rand.Text()}
 	if err := s.start(ctx, progress); err != nil {
-		err = fmt.Errorf("Kubernetes %s: %w", kubeVersion, err)
+		err = fmt.Errorf("kube-apiserver %s: %w", kubeVersion, err)
 		return nil, errors.Join(err, s.Stop())
 	}
 	return s, nil
@@ -201,7 +201,7 @@ func (s *KubeServer) guard(name string, args ...string) (*Process, error) {
 	if name == "etcd" { // the last to go
 		remove = s.dir
 	}
-	return Guard(cmd, "TERM", remove)
+	return Guard(cmd, "KILL", remove) // without etcd an API server does not end when it is asked to, and nothing here is to be kept
 }
 
 func (s *KubeServer) startKubelet(ctx context.Context) error {

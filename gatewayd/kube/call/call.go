@@ -61,7 +61,6 @@ func Rules() []string {
 const maxTarget = 32 << 10
 
 var (
-	segmentForm  = regexp.MustCompile(`^[A-Za-z0-9:@_.-]+$`)
 	groupForm    = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)
 	versionForm  = regexp.MustCompile(`^v[0-9]+((alpha|beta)[0-9]+)?$`)
 	resourceForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
@@ -101,7 +100,7 @@ func (c *Call) parse(method, target string) *policies.Refusal {
 	}
 	parts = parts[1:]
 	for _, p := range parts {
-		if !segmentForm.MatchString(p) || p == "." || p == ".." {
+		if !isSegment(p) || p == "." || p == ".." {
 			return unclear("the path has an empty, dotted or escaped part, so that it could be read in several ways")
 		}
 	}
@@ -113,6 +112,18 @@ func (c *Call) parse(method, target string) *policies.Refusal {
 		return refusal
 	}
 	return c.parameters(query)
+}
+
+// isSegment reports whether a part of a path is plain: no name of an object needs more, and nothing of it is escaped.
+func isSegment(p string) bool {
+	for i := range len(p) {
+		switch c := p[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', strings.IndexByte(":@_.-", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return p != ""
 }
 
 // parseQuery is stricter than url.ParseQuery: no semicolons, and only text.
@@ -305,7 +316,7 @@ func selectedName(selectors []string) string {
 			continue
 		}
 		value = strings.TrimPrefix(value, "=")
-		if name != "" || !segmentForm.MatchString(value) {
+		if name != "" || !isSegment(value) {
 			return ""
 		}
 		name = value
