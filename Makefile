@@ -30,6 +30,12 @@ test-ssh: compiler ## find or fetch OpenSSH's server and rsync, and run the test
 	$(GO) run ./internal/peers/prepare
 	$(GO) test -vet=off -timeout 10m -run '.' ./gatewayd/sshd/... ./gatewayd/redact
 
+.PHONY: test-kube
+test-kube: compiler ## build a real Kubernetes API server, etcd and kubectl once (10 minutes of processor time, then cached), and drive them through gatewayd
+	$(GO) run ./internal/peers/prepare kube
+	$(GO) test -vet=off -count=1 -tags kube -timeout 15m -run "." ./gatewayd/kube/...
+	$(GO) test -vet=off -count=1 -tags kube -timeout 10m -run TestKubectlByConnect ./cmd/sallyport
+
 .PHONY: demo
 demo: compiler ## play the whole story on real parts; ARGS=--keep leaves it running, ARGS=--json ends with figures
 	$(GO) run ./cmd/demo $(ARGS)

@@ -159,6 +159,9 @@ func connectionFacts(c *reviews.Connection) []string {
 	if c.Spec.Protocol == "ssh" {
 		return append(sshFacts(c), maskFacts(c.Spec.Mask)...)
 	}
+	if c.Spec.Protocol == "kubernetes" {
+		return append(kubeFacts(c), maskFacts(c.Spec.Mask)...)
+	}
 	facts := []string{fmt.Sprintf("it reaches database %s on %s:%d as role %s with tls %s", t.Database, t.Host, t.Port, t.User, t.TLS)}
 	if t.Privileged {
 		facts = append(facts, "its masks are used although the role may read around them in the database")
@@ -190,6 +193,18 @@ func sshFacts(c *reviews.Connection) []string {
 	return facts
 }
 
+func kubeFacts(c *reviews.Connection) []string {
+	t := c.Spec.Target
+	facts := []string{fmt.Sprintf("it reaches the Kubernetes API server %s:%d with tls %s", t.Host, t.Port, t.TLS)}
+	if t.Impersonate {
+		facts = append(facts, "the API server sees each request as the principal's, so that its own RBAC applies as well")
+	}
+	if c.Spec.Risk != "" {
+		facts = append(facts, "its risk is "+c.Spec.Risk)
+	}
+	return facts
+}
+
 func principalFacts(p *reviews.Principal) []string {
 	var facts []string
 	for _, k := range p.Spec.Keys {
@@ -213,7 +228,7 @@ func configFacts(c *reviews.Config) []string {
 		facts = append(facts, "policy "+p+" has to be there")
 	}
 	for _, g := range c.Spec.Gateways {
-		for _, l := range []struct{ address, what string }{{g.Postgres, "postgres"}, {g.SSH, "ssh"}} {
+		for _, l := range []struct{ address, what string }{{g.Postgres, "postgres"}, {g.SSH, "ssh"}, {g.Kubernetes, "kubernetes"}} {
 			if l.address != "" {
 				facts = append(facts, "gateway "+g.Name+" listens for "+l.what+" on "+l.address)
 			}

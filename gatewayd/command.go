@@ -27,16 +27,25 @@ func (c *Command) Number() int64 { return c.n }
 // recording. Call it before the bytes leave. An error means: forward nothing
 // more; the session has been cut.
 func (c *Command) Output(stream string, b []byte) error {
-	room, err := c.session.journal.Output(c.n, stream, b)
+	_, err := c.Keep(stream, b)
+	return err
+}
+
+// Keep is Output that tells how many of the bytes the recording had room for.
+func (c *Command) Keep(stream string, b []byte) (kept int, err error) {
+	kept, room, err := c.session.journal.Output(c.n, stream, b)
 	if err != nil {
 		c.session.Cut("recording_unavailable", "the session can no longer be recorded")
-		return fmt.Errorf("session %s: record output: %w", c.session.id, err)
+		return 0, fmt.Errorf("session %s: record output: %w", c.session.id, err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.room = room
-	return nil
+	return kept, nil
 }
+
+// KeepsOutput reports whether output of the session is recorded at all.
+func (c *Command) KeepsOutput() bool { return c.session.journal.KeepsOutput() }
 
 // Room reports whether the recording still takes output of this command; when
 // false the engine need not decode any.

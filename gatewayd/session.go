@@ -390,6 +390,9 @@ func effectsKey(c policies.Command) string {
 		list(e.Columns)
 		add(e.Text)
 		list(e.Argv)
+		add(e.Resource)
+		add(e.Namespace)
+		add(e.Name)
 	}
 	return string(b)
 }

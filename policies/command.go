@@ -7,7 +7,7 @@ import (
 
 // Command is one unit that can be decided on, as an engine understood it.
 type Command struct {
-	Protocol  string   `json:"protocol"`  // "postgres", "ssh"
+	Protocol  string   `json:"protocol"`  // "postgres", "ssh", "kubernetes"
 	Statement string   `json:"statement"` // what the client sent, byte for byte
 	Effects   []Effect `json:"effects"`   // everything it would do; empty means it touches nothing (select 1)
 	// Refusal says why the engine does not understand or never permits the
@@ -36,6 +36,11 @@ type Effect struct {
 	Columns []string `json:"columns,omitempty"` // columns written, or read where known; none means any
 	Text    string   `json:"text,omitempty"`    // of an exec: all of the command line, byte for byte
 	Argv    []string `json:"argv,omitempty"`    // program and arguments of an exec that is a plain command line; none means it is not
+
+	// Of a Kubernetes request, whose Object is the same in words. It is covered as library/clusters.rego says.
+	Resource  string `json:"resource,omitempty"`  // "pods", "pods/exec", "deployments.apps"
+	Namespace string `json:"namespace,omitempty"` // "" for what has none, and for all namespaces at once
+	Name      string `json:"name,omitempty"`      // "" when it may be any object
 }
 
 // Verdict is what a decision comes to. The zero value denies.

@@ -302,6 +302,14 @@ func (e Effect) term() *ast.Term {
 		}
 		members = append(members, member(argvKey, ast.ArrayTerm(argv...)))
 	}
+	for _, f := range []struct {
+		key  *ast.Term
+		text string
+	}{{resourceKey, e.Resource}, {namespaceKey, e.Namespace}, {nameKey, e.Name}} {
+		if f.text != "" {
+			members = append(members, member(f.key, ast.StringTerm(f.text)))
+		}
+	}
 	return ast.ObjectTerm(members...)
 }
 
@@ -323,6 +331,9 @@ var (
 	columnsKey    = ast.StringTerm("columns")
 	argvKey       = ast.StringTerm("argv")
 	textKey       = ast.StringTerm("text")
+	resourceKey   = ast.StringTerm("resource")
+	namespaceKey  = ast.StringTerm("namespace")
+	nameKey       = ast.StringTerm("name")
 	verdictKey    = ast.StringTerm("verdict")
 )
 

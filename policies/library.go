@@ -39,7 +39,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-//go:embed library/decision.rego library/judgement.rego library/coverage.rego library/hosts.rego library/patterns.rego library/wording.rego
+//go:embed library/decision.rego library/judgement.rego library/coverage.rego library/hosts.rego library/clusters.rego library/patterns.rego library/wording.rego
 var libraryFiles embed.FS
 
 // libraryPrefix names library files in bundles and in errors.
@@ -67,7 +67,7 @@ var Library = sync.OnceValue(func() map[string][]byte {
 func Roots() []string {
 	return []string{
 		"access",
-		"sallyport/coverage", "sallyport/decision", "sallyport/hosts", "sallyport/judgement", "sallyport/patterns", "sallyport/wording",
+		"sallyport/clusters", "sallyport/coverage", "sallyport/decision", "sallyport/hosts", "sallyport/judgement", "sallyport/patterns", "sallyport/wording",
 	}
 }
 

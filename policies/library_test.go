@@ -57,6 +57,19 @@ func TestLibraryTestsCanFail(t *testing.T) {
 		{"hosts.rego", "\tnot endswith(path, \"/**\")\n", ""},
 		{"hosts.rego", "\tendswith(effect.object, \"/**\")\n", ""},
 		{"patterns.rego", "if count(effect.columns) > 0", "if effect.columns"},
+		{"clusters.rego", "\teffect.verb in rule.verbs\n", ""},
+		{"clusters.rego", "\teffect.resource in rule.resources # what tells most rules apart\n", ""},
+		{"clusters.rego", "\truns(rule, effect)\n", ""},
+		{"clusters.rego", "\tobject.get(rule, \"command\", null) == null\n", ""},
+		{"clusters.rego", "\tplaced(rule, effect)\n\tnamed", "\tnamed"},
+		{"clusters.rego", "\tnamed(rule, effect)\n}", "}"},
+		{"clusters.rego", "\tobject.get(effect, \"namespace\", \"\") == \"\"\n\trule", "\trule"},
+		{"clusters.rego", "\trule.cluster == true\n", ""},
+		{"clusters.rego", "\tpattern == text\n", ""},
+		{"clusters.rego", "\tendswith(text, after)\n", ""},
+		{"clusters.rego", "\tcount(text) >= count(before) + count(after)\n", ""},
+		{"clusters.rego", "place_meets(_, effect) if object.get(effect, \"namespace\", \"\") == \"\"\n", ""},
+		{"clusters.rego", "name_meets(_, effect) if object.get(effect, \"name\", \"\") == \"\"\n", ""},
 	} {
 		t.Run(c.file+": "+c.old, func(t *testing.T) {
 			tests, modules := librarySource(t), libraryModules()
@@ -107,6 +120,11 @@ func runLibraryTests(t *testing.T, modules map[string]*ast.Module, tests string)
 		t.Fatal(err)
 	}
 	modules["hosts_test.rego"] = ast.MustParseModule(string(hosts))
+	clusters, err := os.ReadFile("library/clusters_test.rego")
+	if err != nil {
+		t.Fatal(err)
+	}
+	modules["clusters_test.rego"] = ast.MustParseModule(string(clusters))
 	coverage := cover.New()
 	run, err := tester.NewRunner().
 		SetCompiler(ast.NewCompiler().WithEnablePrintStatements(true)).

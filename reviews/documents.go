@@ -133,8 +133,10 @@ type Audit struct {
 
 type GatewayAddress struct {
 	Name     string `yaml:"name" json:"name"`
-	Postgres string `yaml:"postgres" json:"postgres,omitempty"` // host:port; this, SSH or both
+	Postgres string `yaml:"postgres" json:"postgres,omitempty"` // host:port; at least one of the three
 	SSH      string `yaml:"ssh" json:"ssh,omitempty"`           // host:port
+	// Kubernetes is host:port, too.
+	Kubernetes string `yaml:"kubernetes" json:"kubernetes,omitempty"`
 }
 
 // Root is trust/root.yaml: whose keys mean what.
@@ -251,7 +253,7 @@ type Connection struct {
 }
 
 type ConnectionSpec struct {
-	Protocol   string           `yaml:"protocol" json:"protocol"` // "postgres" or "ssh"; others are not supported yet
+	Protocol   string           `yaml:"protocol" json:"protocol"` // "postgres", "ssh" or "kubernetes"
 	Target     Target           `yaml:"target" json:"target"`
 	Credential string           `yaml:"credential" json:"credential"` // "env:NAME", "file:/path" or "exec:/path arg …", read by gatewayd only
 	Risk       string           `yaml:"risk" json:"risk,omitempty"`   // low | medium | high; a label for policies
@@ -277,6 +279,9 @@ type Target struct {
 	// Privileged lets masks be used although the role of a database is a superuser, may replicate or reach the
 	// server's files, or owns what is masked, so that nothing but the gateway keeps it from the values.
 	Privileged bool `yaml:"privileged" json:"privileged,omitempty"`
+	// Impersonate lets a Kubernetes API server see each request as the principal's, a user named as it is,
+	// so that the cluster's own RBAC applies as well. The gateway's credential needs the verb impersonate.
+	Impersonate bool `yaml:"impersonate" json:"impersonate,omitempty"`
 	// HostKeys are the public keys of an ssh host, each as a line of known_hosts
 	// without the name: "ssh-ed25519 AAAA…". The host has to prove one of them.
 	HostKeys []string `yaml:"hostKeys" json:"hostKeys,omitempty"`
@@ -286,16 +291,20 @@ type ConnectionReview struct {
 	MaxAge Duration `yaml:"maxAge" json:"maxAge,omitzero"` // an approval older than this is stale; 0: no bound
 }
 
-// Mask hides one column, schema.table.column, or, on an ssh connection, what a
-// pattern or a detector finds in output.
+// Mask hides one column, schema.table.column; on ssh and kubernetes connections
+// what a pattern or a detector finds in output; or a field of Kubernetes objects.
 type Mask struct {
 	Column string `yaml:"column" json:"column,omitempty"`
 	// Pattern is an RE2 expression; what it matches within a line is hidden.
 	Pattern string `yaml:"pattern" json:"pattern,omitempty"`
 	// Detect is a built-in detector of OutputDetectors: card, iban …
 	Detect string `yaml:"detect" json:"detect,omitempty"`
+	// Resource is whose field Path is: "configmaps", "deployments.apps".
+	Resource string `yaml:"resource" json:"resource,omitempty"`
+	// Path is a JSONPath of names: .data.password, .data["tls.key"], .spec.containers[*].env[*].value.
+	Path string `yaml:"path" json:"path,omitempty"`
 	// With is redact, null, email, hash, first(N), last(N), day, week, month, quarter, year, bucket(N) or json(redact PATH …);
-	// for a pattern or a detector it is redact.
+	// for a pattern or a detector it is redact, for a path redact or null.
 	With string `yaml:"with" json:"with"`
 	// Lookup lets "where column = constant" find rows by the value that is not shown: whoever may,
 	// learns which of the values that they guess exist. In a review, approval rules with match.unmask have to allow it.
@@ -356,6 +365,19 @@ type Rule struct {
 	Shell bool `yaml:"shell" json:"shell,omitempty"`
 	// Forward is the host:port to which a connection may be forwarded.
 	Forward string `yaml:"forward" json:"forward,omitempty"`
+
+	// A rule on a kubernetes connection has verbs and the following instead.
+
+	// Resources are plurals with their group: "pods", "deployments.apps", "pods/exec".
+	Resources []string `yaml:"resources" json:"resources,omitempty"`
+	// Namespaces are names, each with at most one "*".
+	Namespaces []string `yaml:"namespaces" json:"namespaces,omitempty"`
+	// Cluster covers what has no namespace, and all namespaces at once.
+	Cluster bool `yaml:"cluster" json:"cluster,omitempty"`
+	// Names are those of objects, each with at most one "*". Lists of all are not covered then.
+	Names []string `yaml:"names" json:"names,omitempty"`
+	// Command is the shape of what pods/exec may run, as Exec is; ["**"] is any command.
+	Command []string `yaml:"command" json:"command,omitempty"`
 }
 
 // Limits bound what a review allows. A limit that is not set is none.

@@ -52,9 +52,13 @@ func ParseConnection(path string, b []byte) (*Connection, error) {
 	var spec ConnectionSpec
 	c := parse(path, b, KindConnection, &spec)
 	port := 5432
-	if spec.Protocol == "ssh" {
+	switch spec.Protocol {
+	case "ssh":
 		port = 22
-	} else if !c.lines.Has("spec.target.tls") {
+	case "kubernetes":
+		port = 6443
+	}
+	if spec.Protocol != "ssh" && !c.lines.Has("spec.target.tls") {
 		spec.Target.TLS = "verify-full"
 	}
 	if !c.lines.Has("spec.target.port") {

@@ -31,7 +31,7 @@ func (r Rule) EffectVerbs() []string {
 	return r.Verbs
 }
 
-// Words is what a rule on an ssh connection allows, as it follows "may"; "" for other rules.
+// Words is what a rule on an ssh or kubernetes connection allows, as it follows "may"; "" for other rules.
 func (r Rule) Words() string {
 	switch {
 	case len(r.Exec) > 0:
@@ -48,6 +48,8 @@ func (r Rule) Words() string {
 		return "open a shell, in which single commands are recorded and not decided on (enforcement: session)"
 	case r.Forward != "":
 		return "forward connections to " + r.Forward
+	case r.kube():
+		return r.kubeWords()
 	}
 	return ""
 }
@@ -68,6 +70,8 @@ func (m Mask) Names() string {
 		return "/" + m.Pattern + "/"
 	case m.Detect != "":
 		return "detected " + m.Detect
+	case m.Resource != "":
+		return m.Resource + " " + m.Path
 	}
 	return m.Column
 }
@@ -87,7 +91,7 @@ func (s *ConnectionSpec) AllowsVariable(name string) bool {
 // ssh checks what a connection to an ssh host has.
 func (c *checker) ssh(s *ConnectionSpec) {
 	c.address(&s.Target, "the ssh host")
-	c.foreign("ssh", "spec.target.database", "spec.target.tls", "spec.target.ca", "spec.target.privileged", "spec.functions", "spec.hashFunction")
+	c.foreign("ssh", "spec.target.database", "spec.target.tls", "spec.target.ca", "spec.target.privileged", "spec.target.impersonate", "spec.functions", "spec.hashFunction")
 	if len(s.Target.HostKeys) == 0 {
 		c.missing("spec.target.hostKeys", `write the host's public keys, as ssh-keyscan prints them without the name: ["ssh-ed25519 AAAA…"]; compare them with the host's own /etc/ssh/*.pub`)
 	}
@@ -111,28 +115,25 @@ func (c *checker) ssh(s *ConnectionSpec) {
 
 // protocol reports rules and masks that mean nothing on the connection.
 func (c *crossCheck) protocol(protocol string, r *Review) {
-	const sshRules, sqlRules = "exec, text, sftp, shell or forward", "verbs and on"
-	wrong := func(element string, isSSH bool) {
-		switch {
-		case isSSH && protocol != "ssh":
-			c.line(element, "connection "+r.Spec.Connection+" speaks "+protocol+", and this rule is for ssh", "write "+sqlRules)
-		case !isSSH && protocol == "ssh":
-			c.line(element, "connection "+r.Spec.Connection+" speaks ssh, and this rule is for postgres", "write "+sshRules)
+	fixes := map[string]string{"ssh": "exec, text, sftp, shell or forward", "postgres": "verbs and on", "kubernetes": "verbs, resources and namespaces"}
+	wrong := func(element string, rule Rule) {
+		if of := rule.protocol(); of != protocol {
+			c.line(element, "connection "+r.Spec.Connection+" speaks "+protocol+", and this rule is for "+of, "write "+fixes[protocol])
 		}
 	}
 	for i, rule := range r.Spec.Allow {
-		wrong(fmt.Sprintf("allow[%d]", i), rule.ssh())
+		wrong(fmt.Sprintf("allow[%d]", i), rule)
 	}
 	for i, rule := range r.Spec.Hold {
-		wrong(fmt.Sprintf("hold[%d]", i), rule.ssh())
+		wrong(fmt.Sprintf("hold[%d]", i), rule)
 	}
 	for i, m := range r.Spec.Mask {
-		if (m.Column == "") != (protocol == "ssh") {
-			c.line(fmt.Sprintf("mask[%d]", i), "this mask does not fit connection "+r.Spec.Connection+", which speaks "+protocol, "mask columns on postgres, and patterns or detectors on ssh")
+		if !m.Fits(protocol) {
+			c.line(fmt.Sprintf("mask[%d]", i), "this mask does not fit connection "+r.Spec.Connection+", which speaks "+protocol, maskKinds[protocol])
 		}
 	}
-	if protocol == "ssh" && len(r.Spec.Unmask) > 0 {
-		c.line("unmask", "unmask is for columns, and connection "+r.Spec.Connection+" speaks ssh", "delete it")
+	if protocol != "postgres" && len(r.Spec.Unmask) > 0 {
+		c.line("unmask", "unmask is for columns, and connection "+r.Spec.Connection+" speaks "+protocol, "delete it")
 	}
 }
 
@@ -169,7 +170,7 @@ func (c *checker) sshRule(at string, r Rule) {
 			kinds++
 		}
 	}
-	if kinds != 1 || len(r.Verbs)+len(r.On)+len(r.Columns) > 0 {
+	if kinds != 1 || len(r.Verbs)+len(r.On)+len(r.Columns) > 0 || r.kube() {
 		c.at(at, "a rule has one of exec, text, sftp with path, shell and forward", "write several rules")
 		return
 	}

@@ -37,6 +37,9 @@ type LoadOptions struct {
 	// RiskBefore is the risk label of the connection's version in force, when a
 	// newer one is judged: a change that lowers the risk needs what the higher one asks for. Optional.
 	RiskBefore func(connection string) string
+	// OwnerBefore is the owner that the principal's version in force names, when a
+	// newer one is judged: who gives an agent away does not approve that. Optional.
+	OwnerBefore func(principal string) string
 	// AutoApprove names the automatic approval that policies give a review, ""
 	// when they give none. Without it there is none.
 	AutoApprove func(*Review, *Connection) string
@@ -328,10 +331,13 @@ func (l *loader) admitPrincipal(p *Principal) bool {
 	if len(c.problems) > 0 {
 		return false
 	}
-	err := l.approve(subject{
-		kind: KindPrincipal, source: &p.Source, principal: p.Metadata.Name,
-		excluded: map[string]string{p.Metadata.Name: "it is about itself", p.Spec.Owner: "it is the owner"},
-	})
+	excluded := map[string]string{p.Metadata.Name: "it is about itself", p.Spec.Owner: "it is the owner"}
+	if l.opt.OwnerBefore != nil {
+		if before := l.opt.OwnerBefore(p.Metadata.Name); before != p.Spec.Owner {
+			excluded[before] = "it was the owner before this change"
+		}
+	}
+	err := l.approve(subject{kind: KindPrincipal, source: &p.Source, principal: p.Metadata.Name, excluded: excluded})
 	l.problems(err)
 	return err == nil
 }

@@ -102,10 +102,10 @@ func (c *checker) config(s *ConfigSpec) {
 	for i, g := range s.Gateways {
 		at := fmt.Sprintf("spec.gateways[%d]", i)
 		c.gatewayName(at+".name", g.Name, names)
-		if g.Postgres == "" && g.SSH == "" {
-			c.missing(at+".postgres", "write where clients reach this gateway, as postgres: or ssh: host:port")
+		if g.Postgres == "" && g.SSH == "" && g.Kubernetes == "" {
+			c.missing(at+".postgres", "write where clients reach this gateway, as postgres:, ssh: or kubernetes: host:port")
 		}
-		for _, l := range []struct{ field, address, such string }{{"postgres", g.Postgres, "gateway.example:6432"}, {"ssh", g.SSH, "gateway.example:2222"}} {
+		for _, l := range []struct{ field, address, such string }{{"postgres", g.Postgres, "gateway.example:6432"}, {"ssh", g.SSH, "gateway.example:2222"}, {"kubernetes", g.Kubernetes, "gateway.example:6443"}} {
 			if host, port, err := net.SplitHostPort(l.address); (err != nil || host == "" || !isPort(port)) && (l.address != "" || c.lines.Has(at+"."+l.field)) {
 				c.at(at+"."+l.field, l.field+" has to be host:port", "write where clients reach this gateway, such as "+l.such)
 			}
@@ -218,7 +218,7 @@ func (c *checker) approvalMatch(at string, m ApprovalMatch) {
 		c.oneOf(fmt.Sprintf("%s.risks[%d]", at, i), "risk", risk, Risks)
 	}
 	for i, verb := range m.Verbs {
-		c.oneOf(fmt.Sprintf("%s.verbs[%d]", at, i), "verb", verb, slices.Concat(PostgresVerbs, SSHVerbs))
+		c.oneOf(fmt.Sprintf("%s.verbs[%d]", at, i), "verb", verb, slices.Compact(slices.Sorted(slices.Values(slices.Concat(PostgresVerbs, SSHVerbs, KubernetesVerbs)))))
 	}
 	for i, pattern := range m.Paths {
 		if !pathGlobForm.MatchString(pattern) || strings.Contains(pattern, "//") || strings.Contains(pattern, "..") {
@@ -474,11 +474,11 @@ func (c *checker) connection(s *ConnectionSpec) {
 	case "ssh":
 		c.ssh(s)
 	case "":
-		c.missing("spec.protocol", "write protocol: postgres or protocol: ssh")
+		c.missing("spec.protocol", "write protocol: postgres, ssh or kubernetes")
 	case "kubernetes":
-		c.at("spec.protocol", "protocol kubernetes is not supported yet", "write protocol: postgres or protocol: ssh")
+		c.kubernetes(s)
 	default:
-		c.oneOf("spec.protocol", "protocol", s.Protocol, []string{"postgres", "ssh"})
+		c.oneOf("spec.protocol", "protocol", s.Protocol, []string{"postgres", "ssh", "kubernetes"})
 	}
 	c.credential(s.Credential)
 	if s.Risk != "" {
@@ -486,8 +486,8 @@ func (c *checker) connection(s *ConnectionSpec) {
 	}
 	c.masks(s.Mask)
 	for i, m := range s.Mask {
-		if ofOutput := m.Pattern != "" || m.Detect != ""; ofOutput != (s.Protocol == "ssh") && (ofOutput || m.Column != "") {
-			c.at(fmt.Sprintf("spec.mask[%d]", i), "this mask does not fit protocol "+s.Protocol+", so it would hide nothing", "mask columns on postgres, and patterns or detectors on ssh")
+		if m.Names() != "" && !m.Fits(s.Protocol) {
+			c.at(fmt.Sprintf("spec.mask[%d]", i), "this mask does not fit protocol "+s.Protocol+", so it would hide nothing", maskKinds[s.Protocol])
 		}
 	}
 }
@@ -496,7 +496,7 @@ func (c *checker) connection(s *ConnectionSpec) {
 func (c *checker) postgres(s *ConnectionSpec) {
 	c.address(&s.Target, "the database")
 	c.database(&s.Target)
-	c.foreign("postgres", "spec.target.hostKeys", "spec.environment")
+	c.foreign("postgres", "spec.target.hostKeys", "spec.target.impersonate", "spec.environment")
 	if f := s.HashFunction; f != "" && !objectForm.MatchString(f) {
 		c.at("spec.hashFunction", quote(f)+" is not a function", "write schema.name, such as sallyport.hash")
 	} else if f != "" && slices.Contains(s.Functions, f) {
@@ -523,8 +523,15 @@ func (c *checker) foreign(protocol string, fields ...string) {
 
 var hostForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
 
-// address checks what every target has.
+// address checks what every target has that is logged in to.
 func (c *checker) address(t *Target, what string) {
+	c.hostAndPort(t, what)
+	if t.User == "" {
+		c.missing("spec.target.user", "write whom the gateway logs in as")
+	}
+}
+
+func (c *checker) hostAndPort(t *Target, what string) {
 	_, notIP := netip.ParseAddr(t.Host)
 	switch {
 	case t.Host == "":
@@ -533,10 +540,7 @@ func (c *checker) address(t *Target, what string) {
 		c.at("spec.target.host", "host is neither a host name nor an IP address", "write it without scheme and port")
 	}
 	if t.Port < 1 || t.Port > 65535 {
-		c.at("spec.target.port", "port has to be between 1 and 65535", "write the port that it listens on, or leave it out for 5432, or 22 with ssh")
-	}
-	if t.User == "" {
-		c.missing("spec.target.user", "write whom the gateway logs in as")
+		c.at("spec.target.port", "port has to be between 1 and 65535", "write the port that it listens on, or leave it out for 5432, or 22 with ssh, or 6443 with kubernetes")
 	}
 }
 
@@ -544,6 +548,11 @@ func (c *checker) database(t *Target) {
 	if t.Database == "" {
 		c.missing("spec.target.database", "write the database to connect to")
 	}
+	c.tls(t)
+}
+
+// tls checks how a target proves itself.
+func (c *checker) tls(t *Target) {
 	switch {
 	case t.TLS != "verify-full" && t.TLS != "disable":
 		c.oneOf("spec.target.tls", "tls mode", t.TLS, []string{"verify-full", "disable"})
@@ -588,7 +597,11 @@ func (c *checker) masks(masks []Mask) {
 	seen := make(map[string]bool)
 	for i, m := range masks {
 		at := fmt.Sprintf("spec.mask[%d]", i)
-		if m.Pattern != "" || m.Detect != "" {
+		switch {
+		case m.Resource != "" || m.Path != "":
+			c.objectMask(at, m, seen)
+			continue
+		case m.Pattern != "" || m.Detect != "":
 			c.outputMask(at, m, seen)
 			continue
 		}
@@ -684,8 +697,12 @@ func (c *checker) validity(v Validity) {
 }
 
 func (c *checker) rule(at string, r Rule) {
-	if r.ssh() {
+	switch {
+	case r.ssh():
 		c.sshRule(at, r)
+		return
+	case r.kube():
+		c.kubeRule(at, r)
 		return
 	}
 	if len(r.Verbs) == 0 {

@@ -31,7 +31,10 @@ var SSHVerbs = []string{"exec", "shell", "sftp_read", "sftp_write", "sftp_rename
 // SFTPOperations are what a rule for sftp and scp can allow on a path.
 var SFTPOperations = []string{"read", "write", "rename", "remove", "attributes", "links"}
 
-// OutputDetectors are the built-in masks for output of ssh connections.
+// KubernetesVerbs are those of requests to a Kubernetes API server.
+var KubernetesVerbs = []string{"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"}
+
+// OutputDetectors are the built-in masks for output of ssh and kubernetes connections.
 var OutputDetectors = []string{"card", "iban", "email", "private_key", "aws_key", "jwt"}
 
 // Expectations are what an example of a review may expect.

@@ -54,10 +54,12 @@ type Config struct {
 	Recordings Recordings `yaml:"recordings"`
 	// Audit says where summaries are committed.
 	Audit Audit `yaml:"audit"`
-	// Postgres is the listener for PostgreSQL clients. This, SSH or both are required.
+	// Postgres is the listener for PostgreSQL clients. This, SSH, Kubernetes or several are required.
 	Postgres Postgres `yaml:"postgres"`
 	// SSH is the listener for SSH clients.
 	SSH SSH `yaml:"ssh"`
+	// Kubernetes is the listener for kubectl, client-go and other clients of the Kubernetes API.
+	Kubernetes Kubernetes `yaml:"kubernetes"`
 	// Admin is the listener for /healthz, /readyz, /status and /metrics, and for
 	// `gatewayd status`. It shows names of principals, connections and reviews.
 	Admin Admin `yaml:"admin"`
@@ -127,6 +129,16 @@ type SSH struct {
 	RecordInput bool `yaml:"recordInput"`
 }
 
+// Kubernetes configures the listener for clients of the Kubernetes API. It shows the
+// same certificate as the PostgreSQL listener.
+type Kubernetes struct {
+	// Listen is host:port.
+	Listen string `yaml:"listen"`
+	// OutputPerCommand is how many bytes of each exec, attach, log or watch are recorded; of a single answer it is never
+	// more than 65536. Default 16777216; 0 records none.
+	OutputPerCommand int64 `yaml:"outputPerCommand"`
+}
+
 // TLS is a certificate and its key, PEM files, both or none.
 type TLS struct {
 	Cert string `yaml:"cert"`
@@ -160,6 +172,7 @@ func loadConfig(path string) (*Config, error) {
 		Recordings: Recordings{Durability: "fsync", OutputPerStatement: 64 << 10},
 		Audit:      Audit{Branch: "audit", Every: reviews.Duration(5 * time.Second)},
 		SSH:        SSH{OutputPerCommand: 16 << 20},
+		Kubernetes: Kubernetes{OutputPerCommand: 16 << 20},
 		Log:        Log{Level: "info", Format: "text"},
 		Fetch:      Fetch{Every: reviews.Duration(time.Second)}, MaxExtension: reviews.Duration(release.DefaultMaxExtension),
 	}
@@ -205,8 +218,11 @@ func (c *Config) check(lines strictyaml.Lines) strictyaml.Problems {
 			add(f.path, f.path+" is missing", f.fix)
 		}
 	}
-	if c.Postgres.Listen == "" && c.SSH.Listen == "" {
-		add("postgres.listen", "neither postgres.listen nor ssh.listen is there", "write host:port, for example 127.0.0.1:6432")
+	if c.Postgres.Listen == "" && c.SSH.Listen == "" && c.Kubernetes.Listen == "" {
+		add("postgres.listen", "neither postgres.listen nor ssh.listen nor kubernetes.listen is there", "write host:port, for example 127.0.0.1:6432")
+	}
+	if c.Kubernetes.OutputPerCommand < 0 {
+		add("kubernetes.outputPerCommand", "outputPerCommand is negative", "write a number of bytes")
 	}
 	if c.SSH.OutputPerCommand < 0 {
 		add("ssh.outputPerCommand", "outputPerCommand is negative", "write a number of bytes")
@@ -290,7 +306,7 @@ func (c *Config) checkRelease(add func(path, message, fix string)) {
 }
 
 func (c *Config) checkListeners(add func(path, message, fix string)) {
-	for _, l := range []struct{ path, addr string }{{"postgres.listen", c.Postgres.Listen}, {"ssh.listen", c.SSH.Listen}, {"admin.listen", c.Admin.Listen}} {
+	for _, l := range []struct{ path, addr string }{{"postgres.listen", c.Postgres.Listen}, {"ssh.listen", c.SSH.Listen}, {"kubernetes.listen", c.Kubernetes.Listen}, {"admin.listen", c.Admin.Listen}} {
 		if l.addr == "" {
 			continue
 		}
@@ -305,7 +321,7 @@ func (c *Config) checkListeners(add func(path, message, fix string)) {
 		add("admin.listen", "the admin listener must be on a loopback address", "write 127.0.0.1:PORT, and let a local agent collect the metrics")
 	}
 	taken := map[string]bool{}
-	for _, l := range []struct{ path, addr string }{{"postgres.listen", c.Postgres.Listen}, {"ssh.listen", c.SSH.Listen}, {"admin.listen", c.Admin.Listen}} {
+	for _, l := range []struct{ path, addr string }{{"postgres.listen", c.Postgres.Listen}, {"ssh.listen", c.SSH.Listen}, {"kubernetes.listen", c.Kubernetes.Listen}, {"admin.listen", c.Admin.Listen}} {
 		if l.addr != "" && taken[l.addr] && !anyPort(l.addr) {
 			add(l.path, "two listeners have the same address", "choose another port")
 		}

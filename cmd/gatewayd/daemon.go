@@ -19,6 +19,7 @@ import (
 	"github.com/sallyport-dev/sallyport/gatewayd/admin"
 	"github.com/sallyport-dev/sallyport/gatewayd/credential"
 	"github.com/sallyport-dev/sallyport/gatewayd/identity"
+	"github.com/sallyport-dev/sallyport/gatewayd/kube"
 	"github.com/sallyport-dev/sallyport/gatewayd/postgres"
 	"github.com/sallyport-dev/sallyport/gatewayd/record"
 	"github.com/sallyport-dev/sallyport/gatewayd/sshd"
@@ -45,7 +46,7 @@ func serve(ctx context.Context, c *Config, logTo io.Writer) error {
 	}
 	journal, err := record.Open(record.Options{
 		Dir: c.Recordings.Dir, Gateway: c.Name, Durability: c.Recordings.Durability, OutputCap: outputCap(c.Recordings.OutputPerStatement),
-		OutputCaps: map[string]int64{"ssh": outputCap(c.SSH.OutputPerCommand)},
+		OutputCaps: map[string]int64{"ssh": outputCap(c.SSH.OutputPerCommand), "kubernetes": outputCap(c.Kubernetes.OutputPerCommand)},
 		Sign:       func(m []byte) ([]byte, error) { return reviews.Sign(key.signer, reviews.NamespaceCheckpoint, m) },
 		Recovered:  audit.keep, Log: log,
 	})
@@ -91,6 +92,13 @@ func serve(ctx context.Context, c *Config, logTo io.Writer) error {
 	if open.ssh != nil {
 		tasks.Go(func() error {
 			return sshd.Serve(taskCtx, open.ssh, sshd.Options{Gateway: gateway, HostKey: key.signer, RecordInput: c.SSH.RecordInput, Log: log})
+		})
+	}
+	if open.kubernetes != nil {
+		tasks.Go(func() error {
+			return kube.Serve(taskCtx, open.kubernetes, kube.Options{
+				Gateway: gateway, Log: log, TLS: &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12},
+			})
 		})
 	}
 	if open.operators != nil {
@@ -170,7 +178,7 @@ func requestCommand(settings reviews.ConfigSpec, principal, connection string) s
 }
 
 // listeners are open before anything starts, so that a taken port is reported first. Those that are not configured are nil.
-type listeners struct{ postgres, ssh, operators net.Listener }
+type listeners struct{ postgres, ssh, kubernetes, operators net.Listener }
 
 func listen(c *Config) (l listeners, err error) {
 	for _, one := range []struct {
@@ -179,6 +187,7 @@ func listen(c *Config) (l listeners, err error) {
 	}{
 		{&l.postgres, "postgres.listen", c.Postgres.Listen, "postgres.addr"},
 		{&l.ssh, "ssh.listen", c.SSH.Listen, "ssh.addr"},
+		{&l.kubernetes, "kubernetes.listen", c.Kubernetes.Listen, "kubernetes.addr"},
 		{&l.operators, "admin.listen", c.Admin.Listen, adminAddrFile},
 	} {
 		if one.address == "" {
@@ -197,7 +206,7 @@ func listen(c *Config) (l listeners, err error) {
 }
 
 func (l listeners) close() {
-	for _, one := range []net.Listener{l.postgres, l.ssh, l.operators} {
+	for _, one := range []net.Listener{l.postgres, l.ssh, l.kubernetes, l.operators} {
 		if one != nil {
 			one.Close()
 		}
@@ -212,6 +221,9 @@ func (l listeners) addresses() []any {
 	}
 	if l.ssh != nil {
 		list = append(list, "ssh", l.ssh.Addr().String())
+	}
+	if l.kubernetes != nil {
+		list = append(list, "kubernetes", l.kubernetes.Addr().String())
 	}
 	return list
 }

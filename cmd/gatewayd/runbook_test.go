@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/sallyport-dev/sallyport/gatewayd"
+	"github.com/sallyport-dev/sallyport/gatewayd/kube"
 	"github.com/sallyport-dev/sallyport/gatewayd/postgres"
 	"github.com/sallyport-dev/sallyport/gatewayd/sshd"
 )
@@ -20,7 +21,7 @@ func TestRunbookHasEveryRule(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rules := slices.Concat(gatewayd.Rules(), postgres.Rules(), sshd.Rules(), []string{"review_mismatch"})
+	rules := slices.Concat(gatewayd.Rules(), postgres.Rules(), sshd.Rules(), kube.Rules(), []string{"review_mismatch"})
 	mention := regexp.MustCompile(`(?:refuse\(|refused\(\w+, |Rule: +|Refuse\([^,\n]+, |Cut\(|[rR]ule[A-Za-z]* += +|deny\()"([a-z]+(?:_[a-z]+)+)"`)
 	err = filepath.WalkDir("../../gatewayd/postgres", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {

@@ -864,6 +864,27 @@ func bombs(t *testing.T) {
 	s.gitIn(&stream, "fast-import", "--quiet")
 	bounded(t, "100,000 files in check", 30*time.Second, 512<<20, func() { s.refused("flood", "document") })
 
+	// A few trees that stand for 10^12 files, beside documents and among them.
+	level := s.gitIn(strings.NewReader("100644 blob "+blob+"\tf\n"), "mktree")
+	for range 12 {
+		var lines strings.Builder
+		for i := range 10 {
+			fmt.Fprintf(&lines, "040000 tree %s\td%d\n", level, i)
+		}
+		level = s.gitIn(strings.NewReader(lines.String()), "mktree")
+	}
+	for _, folder := range []string{"docs", "principals"} {
+		lines := s.git("ls-tree", "refs/heads/main")
+		lines = strings.Join(slices.DeleteFunc(strings.Split(lines, "\n"), func(l string) bool { return strings.HasSuffix(l, "\t"+folder) }), "\n")
+		tree := s.gitIn(strings.NewReader(lines+"\n040000 tree "+level+"\t"+folder+"\n"), "mktree")
+		head := s.git("commit-tree", "-p", "refs/heads/main", "-m", "bomb", tree)
+		bounded(t, "trees without end in "+folder, 60*time.Second, 1<<30, func() {
+			if _, err := s.tryCheck(head); err == nil || !strings.Contains(err.Error(), errTooMuch.Error()) {
+				t.Errorf("%s: %v", folder, err)
+			}
+		})
+	}
+
 	// A bundle that unpacks to more than it may.
 	s.rebundle(func(m map[string][]byte) { m["data.json"] = bytes.Repeat([]byte{' '}, release.MaxBundle+1) })
 	bounded(t, "a bundle", 20*time.Second, 512<<20, func() {

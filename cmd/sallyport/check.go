@@ -394,7 +394,8 @@ func (w *workTree) differ(ctx context.Context, a, b string) ([]string, error) {
 	if a == b {
 		return []string{}, nil
 	}
-	return w.paths(ctx, "diff-tree", "-r", "--no-renames", "--name-only", "-z", a, b, "--")
+	paths, err := w.diffNames(ctx, a, b)
+	return append([]string{}, paths...), err // none is not the same as not known
 }
 
 // paths are what git prints with -z.

@@ -10,12 +10,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport-dev/sallyport/gatewayd/identity"
+	"github.com/sallyport-dev/sallyport/gatewayd/kube/call"
 )
 
 func newConnect(g *globals) *cobra.Command {
 	o := &accessOptions{}
 	var tcp bool
-	var sshConfig string
+	var sshConfig, kubeconfig string
 	c := &cobra.Command{
 		Use:   "connect CONNECTION[/REVIEW] --as PRINCIPAL [-- COMMAND...]",
 		Short: "Open a local door to a connection, for psql and every other client",
@@ -33,13 +34,19 @@ waits until it is interrupted.
 program of this machine can reach it, so it asks for a random password.
 
 To an ssh host the ssh client goes by itself: connect runs it with a configuration
-that names the gateway and pins its key, or writes that with --ssh-config.`,
+that names the gateway and pins its key, or writes that with --ssh-config.
+
+To a Kubernetes API server kubectl and others go by themselves, too: connect runs them
+with a kubeconfig of their own in KUBECONFIG, or writes that with --kubeconfig. It
+holds no secret: ` + "`sallyport kube-token`" + ` makes a token when one is needed.`,
 		Example: `  sallyport connect orders-db --as agent:etl -- psql
   sallyport connect orders-db/etl --as agent:etl -- pg_dump --table app.orders
   sallyport connect orders-db --as agent:etl --gateway gateway.example:6432
   sallyport connect orders-db --as agent:etl --tcp --json
   sallyport connect web-1 --as agent:etl -- ssh web-1 systemctl status web
-  sallyport connect web-1 --as agent:etl --ssh-config web-1.config`,
+  sallyport connect web-1 --as agent:etl --ssh-config web-1.config
+  sallyport connect prod --as agent:etl -- kubectl get pods -n web
+  sallyport connect prod --as agent:etl --kubeconfig prod.kubeconfig`,
 		Args: arguments(1, -1, "CONNECTION"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := need(c, "as"); err != nil {
@@ -56,6 +63,12 @@ that names the gateway and pins its key, or writes that with --ssh-config.`,
 			if a.protocol == "ssh" {
 				return a.connectSSH(c, o.key, sshConfig, args[1:])
 			}
+			if a.protocol == call.Protocol && sshConfig == "" {
+				return a.connectKube(c, o, kubeconfig, args[1:])
+			}
+			if kubeconfig != "" {
+				return usage("--kubeconfig is for Kubernetes API servers, and %s speaks %s", a.connection, a.protocol)
+			}
 			if sshConfig != "" {
 				return usage("--ssh-config is for ssh hosts, and %s speaks %s", a.connection, a.protocol)
 			}
@@ -64,6 +77,7 @@ that names the gateway and pins its key, or writes that with --ssh-config.`,
 	}
 	o.flags(c)
 	c.Flags().StringVar(&sshConfig, "ssh-config", "", "write a configuration for ssh, scp, sftp and git to this file")
+	c.Flags().StringVar(&kubeconfig, "kubeconfig", "", "write a configuration for kubectl, client-go and Helm to this file")
 	c.Flags().BoolVar(&tcp, "tcp", false, "open a TCP port with a random password instead of a unix socket")
 	g.jsonFlag(c)
 	return c

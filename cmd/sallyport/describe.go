@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/sallyport-dev/sallyport/gatewayd/kube/call"
 	"github.com/sallyport-dev/sallyport/reviews"
 )
 
@@ -82,7 +83,9 @@ func describePrincipal(p *reviews.Principal) string {
 func describeConnection(c *reviews.Connection) string {
 	t := c.Spec.Target
 	text := fmt.Sprintf("connection %s reaches %s on %s:%d as role %s, with tls %s", c.Metadata.Name, t.Database, t.Host, t.Port, t.User, t.TLS)
-	if len(c.Spec.Mask) == 0 {
+	if c.Spec.Protocol == call.Protocol {
+		text = fmt.Sprintf("connection %s reaches the Kubernetes API server %s:%d, with tls %s; the values of Secrets are masked", c.Metadata.Name, t.Host, t.Port, t.TLS)
+	} else if len(c.Spec.Mask) == 0 {
 		return text + "; nothing is masked"
 	}
 	for _, m := range c.Spec.Mask {

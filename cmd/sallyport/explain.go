@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sallyport-dev/sallyport/gatewayd/kube/call"
 	"github.com/sallyport-dev/sallyport/gatewayd/postgres/sqlguard"
 	"github.com/sallyport-dev/sallyport/gatewayd/sshd/cmdline"
 	"github.com/sallyport-dev/sallyport/policies"
@@ -120,6 +122,10 @@ func understand(connection *reviews.Connection, review *reviews.Review, text str
 	if connection.Spec.Protocol == "ssh" {
 		return sqlguard.Statement{Command: cmdline.Understand(text), Masked: len(review.Masks(connection)) > 0}, nil
 	}
+	if connection.Spec.Protocol == call.Protocol {
+		command, masked := understandCall(connection, review, text)
+		return sqlguard.Statement{Command: command, Masked: masked}, nil
+	}
 	guard, err := newGuard(connection, review)
 	if err != nil {
 		return sqlguard.Statement{}, err
@@ -165,6 +171,9 @@ func placeOf(rule string, review *reviews.Review) string {
 func masksMet(connection *reviews.Connection, review *reviews.Review, effects []policies.Effect) []reviews.Mask {
 	met := []reviews.Mask{}
 	for _, m := range review.Masks(connection) {
+		if m.Resource != "" && !slices.ContainsFunc(effects, func(e policies.Effect) bool { return e.Resource == m.Resource }) {
+			continue
+		}
 		if m.Column == "" { // of output, whatever it is
 			met = append(met, m)
 			continue
@@ -205,6 +214,9 @@ func (e *explanation) print(out io.Writer) {
 		}
 		if len(effect.Columns) > 0 {
 			columns = " (" + strings.Join(effect.Columns, ", ") + ")"
+		}
+		if effect.Name != "" {
+			columns = " named " + effect.Name + columns
 		}
 		fmt.Fprintf(out, "effect     %s %s%s\n", effect.Verb, effect.Object, columns)
 	}

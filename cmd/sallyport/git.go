@@ -43,21 +43,45 @@ func (w *workTree) gitBytes(ctx context.Context, args ...string) ([]byte, error)
 
 // gitInput is gitBytes for commands that read their input.
 func (w *workTree) gitInput(ctx context.Context, input string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", w.dir, "--no-replace-objects", "-c", "core.quotePath=false", "--literal-pathspecs"}, args...)...)
-	var stdout, stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", w.dir, "--no-replace-objects", "-c", "core.quotePath=false", "-c", "advice.graftFileDeprecated=false", "--literal-pathspecs"}, args...)...)
+	stdout, stderr := &boundedOutput{most: maxGitOutput}, &boundedOutput{most: maxGitOutput}
 	if input != "" {
 		cmd.Stdin = strings.NewReader(input)
 	}
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.Stdout, cmd.Stderr = stdout, stderr
 	// Grafts change the history that is seen as replacements change objects.
 	cmd.Env = append(append(os.Environ(), "GIT_GRAFT_FILE="+os.DevNull), w.env...)
 	if err := cmd.Run(); err != nil {
-		if errors.Is(err, exec.ErrNotFound) {
+		switch {
+		case errors.Is(err, exec.ErrNotFound):
 			return nil, hint(err, "install git: sallyport drives your own")
+		case stdout.full || stderr.full:
+			return nil, hint(fmt.Errorf("git %s: %w", args[0], errTooMuch), "a tree that names itself many times over is an attack: find out who made it, and do not merge it")
 		}
-		return nil, fmt.Errorf("git %s: %w: %s", args[0], err, withoutUsers(strings.TrimSpace(stderr.String())))
+		return nil, fmt.Errorf("git %s: %w: %s", args[0], err, withoutUsers(strings.TrimSpace(stderr.kept.String())))
 	}
-	return stdout.Bytes(), nil
+	return stdout.kept.Bytes(), nil
+}
+
+// errTooMuch means that git had more to say than about any access repo.
+var errTooMuch = errors.New("there are more files than an access repo can have")
+
+// maxGitOutput is in bytes; the names of 100,000 reviews are a tenth of it.
+const maxGitOutput = 128 << 20
+
+// boundedOutput keeps what is written to it, and refuses more than most bytes. Writing to it
+// fails then, which ends the program that writes.
+type boundedOutput struct {
+	kept bytes.Buffer // not embedded: io.Copy would find its ReadFrom, which knows no bound
+	most int
+	full bool
+}
+
+func (b *boundedOutput) Write(p []byte) (int, error) {
+	if b.full = b.full || b.kept.Len()+len(p) > b.most; b.full {
+		return 0, errTooMuch
+	}
+	return b.kept.Write(p)
 }
 
 var userOfURL = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)[^/\s'"]*@`)

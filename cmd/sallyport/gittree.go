@@ -150,7 +150,7 @@ func (o *gitObjects) answer(kind, id string) ([]byte, error) {
 // preload reads everything of an access repo's tree in one go, for whoever will
 // need most of it: asking for each object alone costs a round trip.
 func (o *gitObjects) preload(ctx context.Context, id string) error {
-	list, err := o.work.paths(ctx, "ls-tree", "-r", "-t", "-z", "--full-tree", id)
+	list, err := o.work.paths(ctx, append([]string{"ls-tree", "-r", "-t", "-z", "--full-tree", id, "--"}, documentFolders...)...)
 	if err != nil {
 		return err
 	}

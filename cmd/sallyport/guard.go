@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sallyport-dev/sallyport/ci"
+	"github.com/sallyport-dev/sallyport/gatewayd/kube/call"
 	"github.com/sallyport-dev/sallyport/gatewayd/postgres"
 	"github.com/sallyport-dev/sallyport/gatewayd/postgres/sqlguard"
 	"github.com/sallyport-dev/sallyport/gatewayd/sshd/cmdline"
@@ -107,7 +108,7 @@ func classifiers() map[string]ci.Classifier {
 		return catalogs[id], nil
 	}
 	guards := make(map[string]ci.Guard)
-	return map[string]ci.Classifier{"ssh": sshClassifier, "postgres": {
+	return map[string]ci.Classifier{"ssh": sshClassifier, call.Protocol: kubeClassifier, "postgres": {
 		Guard: func(connection *reviews.Connection, review *reviews.Review) (ci.Guard, error) {
 			id := fmt.Sprint(connection.Source.SHA256, sha256Hex(connection.Catalog), review.Spec.Mask, review.Spec.Unmask)
 			if guards[id] == nil {
@@ -143,6 +144,22 @@ var sshClassifier = ci.Classifier{
 			return c, masked && slices.ContainsFunc(c.Effects, func(e policies.Effect) bool { return e.Verb == "exec" || e.Verb == "shell" })
 		}, nil
 	},
+}
+
+// kubeClassifier reads lines as the gateway's Kubernetes engine reads the requests they stand for.
+var kubeClassifier = ci.Classifier{
+	Guard: func(connection *reviews.Connection, review *reviews.Review) (ci.Guard, error) {
+		return func(command string) (policies.Command, bool) { return understandCall(connection, review, command) }, nil
+	},
+}
+
+// understandCall also says whether something of the answer is masked.
+func understandCall(connection *reviews.Connection, review *reviews.Review, text string) (policies.Command, bool) {
+	c := call.Understand(text)
+	masked := c.Resource == "secrets" || slices.ContainsFunc(review.Masks(connection), func(m reviews.Mask) bool {
+		return m.Resource == "" || m.Resource == c.Resource && c.Kind != call.Log && c.Kind != call.Exec
+	})
+	return c.Command(), masked && c.Kind != call.Discovery && c.Kind != call.PortForward
 }
 
 // maskProblems are the masks that a catalog cannot carry: those that the review

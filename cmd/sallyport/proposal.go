@@ -190,17 +190,6 @@ func (s *proposals) changed(ctx context.Context, p *proposal) ([]string, error) 
 	return changed, err
 }
 
-// diffNames are the paths in which two commits differ, in some folders or anywhere, sorted.
-func (w *workTree) diffNames(ctx context.Context, from, to string, folders ...string) ([]string, error) {
-	out, err := w.git(ctx, append([]string{"diff-tree", "-r", "-z", "--no-renames", "--name-only", from, to, "--"}, folders...)...)
-	if err != nil || out == "" {
-		return nil, err
-	}
-	names := strings.Split(strings.TrimSuffix(out, "\x00"), "\x00")
-	slices.Sort(names)
-	return names, nil
-}
-
 // signedDocument is the document that a path belongs to: itself, or what a sidecar signs.
 func signedDocument(path string) string {
 	document, _, _ := strings.Cut(path, ".sigs/")

@@ -46,7 +46,7 @@ func recordCommand(ts *testscript.TestScript, _ bool, args []string) {
 		Effects: []policies.Effect{{Verb: "select", Object: "app.customers"}}, Sent: "select email from (select …) customers",
 	})
 	ts.Check(err)
-	_, err = session.Output(n, "rows", []byte("a***@example.com\n\x1b[2Jtricky\n"))
+	_, _, err = session.Output(n, "rows", []byte("a***@example.com\n\x1b[2Jtricky\n"))
 	ts.Check(err)
 	ts.Check(session.Result(n, record.Result{Outcome: "done", Tag: "SELECT 2", Rows: 2, Bytes: 42}))
 	_, err = session.Command(record.Command{

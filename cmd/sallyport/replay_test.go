@@ -49,7 +49,7 @@ func TestReplayObeysNothingThatWasRecorded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Output(n, "rows", []byte(text)); err != nil {
+		if _, _, err := s.Output(n, "rows", []byte(text)); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.Result(n, record.Result{Outcome: "failed", Tag: text, SQLState: "22P02", Message: text}); err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -253,6 +252,10 @@ func modeOf(git string) fs.FileMode {
 	return fs.ModeIrregular
 }
 
+// maxContents is of all files that eachBlob reads, in bytes: the documents and
+// signatures of 100,000 reviews are a third of it.
+const maxContents = 1 << 30
+
 // eachBlob reads blobs in one go.
 func (w *workTree) eachBlob(ctx context.Context, names []string, take func(i int, b []byte)) error {
 	cmd := exec.CommandContext(ctx, "git", "-C", w.dir, "--no-replace-objects", "cat-file", "--batch")
@@ -260,11 +263,15 @@ func (w *workTree) eachBlob(ctx context.Context, names []string, take func(i int
 	if len(names) == 0 {
 		return nil
 	}
-	out, err := cmd.Output()
-	if err != nil {
+	out := &boundedOutput{most: maxContents}
+	cmd.Stdout = out
+	if err := cmd.Run(); err != nil {
+		if out.full {
+			err = errTooMuch
+		}
 		return fmt.Errorf("git cat-file: %w", err)
 	}
-	in := bufio.NewReader(bytes.NewReader(out))
+	in := bufio.NewReader(&out.kept)
 	for i, name := range names {
 		line, err := in.ReadString('\n')
 		fields := strings.Fields(line)

@@ -370,7 +370,7 @@ func cmpMatch(a, b []string) []string {
 
 func (s *proposals) must(ctx context.Context, b branch, arg string) (*proposal, error) {
 	if b.author == "" {
-		if out, err := s.repo.git.git(ctx, "show", "--no-patch", "--format=%an%x00%ct", b.commit, "--"); err == nil {
+		if out, err := s.repo.git.git(ctx, "log", "--max-count=1", "--no-show-signature", "--format=%an%x00%ct", b.commit, "--"); err == nil {
 			b.author, _, _ = strings.Cut(out, "\x00")
 		}
 	}

@@ -48,7 +48,7 @@ review and sign who may do what on which connection.
 	}
 	add("review", newInit(g), newRequest(g), newReview(g), newSign(g), newRevert(g), newDue(g), newCheck(g), newTest(g), newExplain(g), newCatalog(g), newSchema(), newHook(g), newImport(g), newHarden(g), newDiscover(g))
 	add("release", newSync(g), newStatus(g), newAcceptRewind(g), newExtend(g))
-	add("connect", newToken(g), newConnect(g))
+	add("connect", newToken(g), newConnect(g), newKubeToken(g))
 	add("audit", newSessions(g), newReplay(g), newVerify(g))
 	root.AddCommand(newDoctor(g), newVersion(g), exitCodesTopic())
 	completions(g, root)

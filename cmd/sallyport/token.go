@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/sallyport-dev/sallyport/gatewayd/identity"
+	"github.com/sallyport-dev/sallyport/gatewayd/kube/call"
 	"github.com/sallyport-dev/sallyport/reviews"
 )
 
@@ -231,7 +232,7 @@ func findGateway(tree *reviews.Tree, wanted, protocol string) (reviews.Gateway, 
 
 func nameAt(tree *reviews.Tree, address string) string {
 	for _, g := range tree.Config.Spec.Gateways {
-		if address != "" && (g.Postgres == address || g.SSH == address) {
+		if address != "" && (g.Postgres == address || g.SSH == address || g.Kubernetes == address) {
 			return g.Name
 		}
 	}
@@ -242,6 +243,9 @@ func addressOf(tree *reviews.Tree, name, protocol string) string {
 	for _, g := range tree.Config.Spec.Gateways {
 		if g.Name == name && protocol == "ssh" {
 			return g.SSH
+		}
+		if g.Name == name && protocol == call.Protocol {
+			return g.Kubernetes
 		}
 		if g.Name == name {
 			return g.Postgres

@@ -82,7 +82,11 @@ func BenchmarkSplice(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	guard, err := sqlguard.New(catalog, sqlguard.Options{Masks: []sqlguard.Mask{{Column: "app.people.email", With: "redact"}}})
+	identities, err := sqlguard.ParseIdentities([]byte(w.one(sqlguard.IdentityQuery)))
+	if err != nil {
+		b.Fatal(err)
+	}
+	guard, err := sqlguard.New(catalog, sqlguard.Options{Masks: []sqlguard.Mask{{Column: "app.people.email", With: "redact"}}, Identities: identities})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -91,6 +95,7 @@ func BenchmarkSplice(b *testing.B) {
 	for name, text := range map[string]string{
 		"unreached": "select name, country from app.people where id = " + constant,
 		"reached":   "select name, email from app.people where id = " + constant,
+		"fenced":    "select upper(name), email from app.people where id = " + constant,
 	} {
 		st := guard.Understand(text, sqlguard.Scope{SearchPath: []string{"app"}})
 		if st.Command.Refusal != nil || st.Rewritten == text {

@@ -457,6 +457,10 @@ func (s *session) execute(f frame) error {
 		return s.deny(err)
 	}
 	p.statement.recorded, s.durable = true, false
+	if len(understood.Origins) > 0 && !p.described {
+		s.send(&entry{kind: 'D', statement: p.statement, portal: p, understood: understood, hidden: true}, encode(nil, &pgproto3.Describe{ObjectType: 'P', Name: name}))
+		p.described = true
+	}
 	e := &entry{kind: 'E', command: command, statement: p.statement, understood: understood, portal: p,
 		parts: understood.Parts, shifts: s.shifts(understood.Parts)}
 	s.send(e, f.raw)
@@ -483,6 +487,9 @@ func (s *session) describe(f frame) error {
 	}
 	if e.statement != nil {
 		e.understood = e.statement.understood
+	}
+	if e.portal != nil {
+		e.portal.described = true
 	}
 	s.send(e, f.raw)
 	return nil

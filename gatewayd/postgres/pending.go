@@ -27,6 +27,8 @@ type entry struct {
 	part       int  // index of the statement that is being answered
 	shifts     bool // it may change what later statements mean
 	poison     *failure
+	proven     bool    // the answer is from where it was understood to be
+	hidden     bool    // the client did not ask for the answer and does not get it
 	undo       func()  // takes back what the client side noted when it was sent
 	answer     *answer // set on the gateway's own queries: nothing of it goes to the client
 
@@ -71,8 +73,10 @@ type portal struct {
 	group      int
 	confirmed  bool // guarded by session.mu
 	statement  *statement
-	parameters []string // as they may be recorded
-	formats    []int16  // of result columns
+	described  bool                        // its answer's description goes before its rows
+	fields     []pgproto3.FieldDescription // of that description; owned by the goroutine that reads the target
+	parameters []string                    // as they may be recorded
+	formats    []int16                     // of result columns
 }
 
 // push notes a message that is about to be sent. It reports false when the

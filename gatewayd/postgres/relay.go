@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgproto3/v2"
+
+	"github.com/sallyport-dev/sallyport/gatewayd/postgres/sqlguard"
 )
 
 const (
@@ -207,10 +210,10 @@ func (s *session) described(e *entry, f frame) error {
 			return s.bug("%v", err)
 		}
 		s.mu.Lock()
-		hidden := s.hidden
+		hidden := s.guard.hidden
 		s.mu.Unlock()
 		for _, field := range fields {
-			if name := hidden[column{field.TableOID, field.TableAttributeNumber}]; name != "" {
+			if name := hidden[originOf(field)]; name != "" {
 				s.log.Error("BUG: a masked column was about to leave unmasked; session cut", "column", name)
 				s.core.Cut("mask_tripwire", "the answer named masked column "+name+" itself; this is a bug of the gateway")
 				return errors.New("masked column in RowDescription")
@@ -218,6 +221,9 @@ func (s *session) described(e *entry, f frame) error {
 		}
 	}
 	if e.kind == 'D' {
+		if e.portal != nil {
+			e.portal.fields = fields
+		}
 		if e.statement != nil {
 			s.mu.Lock()
 			e.statement.fields = fields
@@ -227,7 +233,35 @@ func (s *session) described(e *entry, f frame) error {
 	} else if e.fields = fields; e.command.Room() {
 		s.text = appendHeading(s.text, fields)
 	}
-	s.forward(f.raw)
+	if !e.hidden {
+		s.forward(f.raw)
+	}
+	return nil
+}
+
+func originOf(f pgproto3.FieldDescription) sqlguard.Origin {
+	return sqlguard.Origin{Relation: f.TableOID, Attribute: f.TableAttributeNumber}
+}
+
+// proven checks, before the first row of an answer leaves, that it was read from
+// the tables that the statement was understood to read.
+func (s *session) proven(e *entry) error {
+	if e.understood == nil || len(e.understood.Origins) == 0 || e.proven {
+		return nil
+	}
+	fields := e.fields
+	if e.kind == 'E' {
+		fields = e.portal.fields
+	}
+	for _, o := range e.understood.Origins {
+		if slices.ContainsFunc(fields, func(f pgproto3.FieldDescription) bool { return originOf(f) == o }) {
+			continue
+		}
+		s.watched.hurry()
+		s.core.Cut("schema_changed", "others were changing the schema of the target, so that its answer could not be masked with certainty; nothing of it is shown; connect again")
+		return errors.New("the answer is not from the tables that the statement was understood to read")
+	}
+	e.proven = true
 	return nil
 }
 
@@ -235,6 +269,9 @@ func (s *session) described(e *entry, f frame) error {
 func (s *session) row(e *entry, f frame) error {
 	if e.kind != 'E' && e.kind != 'Q' {
 		return s.bug("rows for %q", e.kind)
+	}
+	if err := s.proven(e); err != nil {
+		return err
 	}
 	s.rows++
 	s.bytes += int64(len(f.body()))
@@ -274,6 +311,9 @@ func (s *session) stream(length int) error {
 	if e == nil || e.answer != nil || e.kind != 'E' && e.kind != 'Q' {
 		return s.bug("a long row that nobody asked for")
 	}
+	if err := s.proven(e); err != nil {
+		return err
+	}
 	s.rows++
 	s.bytes += int64(length)
 	if e.command.Room() {
@@ -299,6 +339,9 @@ func (s *session) stream(length int) error {
 func (s *session) completed(e *entry, f frame) error {
 	if e.kind != 'E' && (e.kind != 'Q' || f.kind == 's') {
 		return s.bug("message %q for %q", f.kind, e.kind)
+	}
+	if err := s.proven(e); err != nil {
+		return err
 	}
 	tag := ""
 	switch f.kind {
@@ -370,6 +413,12 @@ func (s *session) failed(e *entry, f frame) error {
 	if e != nil && e.kind == kindPoison && !final {
 		return s.poisoned(e, m)
 	}
+	if e != nil && (e.kind == 'E' || e.kind == 'Q' && e.fields != nil) && !final {
+		if err := s.proven(e); err != nil {
+			return err
+		}
+	}
+	s.unfenced(m)
 	s.clean(e, m)
 	if !final && m.Code == "57014" {
 		s.explain(e, m)
@@ -394,6 +443,22 @@ func (s *session) failed(e *entry, f frame) error {
 	}
 	s.forward(encode(nil, m))
 	return nil
+}
+
+// unfenced looks at an error for what it says of the schema: a fence of the guard's
+// that failed is explained, and a name that is missing makes the session look again.
+func (s *session) unfenced(m *pgproto3.ErrorResponse) {
+	if !s.masked {
+		return
+	}
+	switch m.Code {
+	case "42P01", "42703", "42P10":
+		s.watched.hurry()
+	}
+	if why := sqlguard.FenceError(m.Code, m.Message); why != "" {
+		s.watched.hurry()
+		m.Code, m.Message, m.Hint, m.Position = "40001", why, "", 0
+	}
 }
 
 // poisoned turns the target's complaint about the impossible portal into the denial that it stands for.

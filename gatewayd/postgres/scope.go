@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/jackc/pgproto3/v2"
@@ -26,7 +25,8 @@ import (
 // guard is a sqlguard.Guard with the name under which sessions share it.
 type guard struct {
 	*sqlguard.Guard
-	key string
+	key    string
+	hidden map[sqlguard.Origin]string // masked columns as RowDescription names them
 }
 
 // effect says whether a statement that succeeded changes the scope, and whether the catalog.
@@ -124,24 +124,20 @@ const (
 	scopeQuery = `select current_setting('sallyport.search_path'), current_user,
 		coalesce((select json_agg(relname) from pg_class where relnamespace = pg_my_temp_schema() and relkind in ('r','p','v','m','f','S')), '[]')`
 	leaveQuery = `select pg_catalog.set_config('search_path', pg_catalog.current_setting('sallyport.search_path'), true)`
-	// hiddenQuery finds the masked columns as RowDescription names them: $1 is a JSON list of schema, table, column.
-	hiddenQuery = `select c.oid, a.attnum, m->>0 || '.' || (m->>1) || '.' || (m->>2)
-		from json_array_elements($1::json) m
-		join pg_namespace n on n.nspname = m->>0
-		join pg_class c on c.relnamespace = n.oid and c.relname = m->>1
-		join pg_attribute a on a.attrelid = c.oid and a.attname = m->>2`
 )
+
+// catalogQuery reads schema and identities in one statement, so that both are of the same moment.
+var catalogQuery = "select (" + sqlguard.PullQuery + "), (" + sqlguard.IdentityQuery + ")"
 
 // refresh reads the scope, and the catalog too when it may have changed, from the target.
 func (s *session) refresh(catalog bool) error {
-	var scope, pull, hidden *answer
+	var scope, pull *answer
 	err := s.consult(func() []*answer {
 		if scope = s.ask(scopeQuery); !catalog {
 			return []*answer{scope}
 		}
-		pull, hidden = s.ask(sqlguard.PullQuery), s.ask(hiddenQuery, maskedColumns(s.core.Masks()))
-		hidden.maybe = true
-		return []*answer{scope, pull, hidden}
+		pull = s.ask(catalogQuery)
+		return []*answer{scope, pull}
 	})
 	if err != nil {
 		return err
@@ -152,7 +148,10 @@ func (s *session) refresh(catalog bool) error {
 	if !catalog {
 		return nil
 	}
-	return s.takeCatalog([]byte(pull.rows[0][0]), hidden.rows)
+	s.mu.Lock()
+	s.altered = s.altered || s.status == 'T' // whose snapshot may be old: read it again when the transaction ends
+	s.mu.Unlock()
+	return s.takeCatalog([]byte(pull.rows[0][0]), []byte(pull.rows[0][1]))
 }
 
 // consult asks questions with pg_catalog as the search path and waits for their answers.
@@ -208,7 +207,7 @@ func (s *session) ask(sql string, parameters ...string) *answer {
 	return a
 }
 
-// maskedColumns is the parameter of hiddenQuery and powersQuery.
+// maskedColumns is the parameter of powersQuery.
 func maskedColumns(masks []reviews.Mask) string {
 	list := [][]string{}
 	for _, m := range masks {
@@ -254,8 +253,8 @@ func (s *session) takeScope(row []string) error {
 }
 
 // takeCatalog makes the guard for the catalog that is live now.
-func (s *session) takeCatalog(catalog []byte, columns [][]string) error {
-	g, err := s.server.guardFor(s.core.Connection(), catalog, s.core.Masks())
+func (s *session) takeCatalog(catalog, identities []byte) error {
+	g, err := s.server.guardFor(s.core.Connection(), catalog, identities, s.core.Masks())
 	if err != nil {
 		s.core.Cut("catalog_unavailable", "the masks do not fit the target's schema: "+err.Error())
 		return err
@@ -265,38 +264,30 @@ func (s *session) takeCatalog(catalog []byte, columns [][]string) error {
 		unreadable = append(unreadable, p.Error())
 	}
 	s.core.Unreadable(unreadable)
-	hidden := map[column]string{}
-	for _, row := range columns {
-		relation, err := strconv.ParseUint(row[0], 10, 32)
-		if err != nil {
-			return fmt.Errorf("read the masked columns: %w", err)
-		}
-		number, err := strconv.ParseUint(row[1], 10, 16)
-		if err != nil {
-			return fmt.Errorf("read the masked columns: %w", err)
-		}
-		hidden[column{uint32(relation), uint16(number)}] = row[2]
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.guard, s.hidden, s.stale, s.meaning = g, hidden, false, ""
+	s.guard, s.stale, s.meaning = g, false, ""
 	return nil
 }
 
 // guardFor returns the guard that all sessions with this connection, catalog and masks share.
-func (v *server) guardFor(connection *release.Connection, raw []byte, masks []reviews.Mask) (*guard, error) {
+func (v *server) guardFor(connection *release.Connection, raw, identities []byte, masks []reviews.Mask) (*guard, error) {
 	catalog, err := sqlguard.ParseCatalog(raw)
 	if err != nil {
 		return nil, err
 	}
+	ids, err := sqlguard.ParseIdentities(identities)
+	if err != nil {
+		return nil, err
+	}
 	h := sha256.New()
-	fmt.Fprintf(h, "%q %q %x %q", connection.Digest, catalog.Fingerprint(), sha256.Sum256(connection.Catalog), fmt.Sprint(masks))
+	fmt.Fprintf(h, "%q %q %q %x %q", connection.Digest, catalog.Fingerprint(), ids.Fingerprint(), sha256.Sum256(connection.Catalog), fmt.Sprint(masks))
 	key := hex.EncodeToString(h.Sum(nil))
 	if g, ok := v.guards.Get(key); ok {
 		return g, nil
 	}
 	options := GuardOptions(connection.Document, masks)
-	options.Digest = v.options.Digest
+	options.Digest, options.Identities = v.options.Digest, ids
 	if len(connection.Catalog) > 0 && len(masks) > 0 {
 		if options.Reviewed, err = sqlguard.ParseCatalog(connection.Catalog); err != nil {
 			return nil, fmt.Errorf("the reviewed catalog of connection %s: %w", connection.Name, err)
@@ -306,7 +297,7 @@ func (v *server) guardFor(connection *release.Connection, raw []byte, masks []re
 	if err != nil {
 		return nil, err
 	}
-	g := &guard{made, key}
+	g := &guard{made, key, made.Hidden()}
 	v.guards.Add(key, g)
 	return g, nil
 }

@@ -46,7 +46,7 @@ type Options struct {
 func Rules() []string {
 	return []string{
 		"function_call_unsupported", "message_unsupported",
-		"statement_limit", "catalog_unavailable", "mask_tripwire", "protocol_desync", "setting_changed", "target_unavailable",
+		"statement_limit", "catalog_unavailable", "mask_tripwire", "protocol_desync", "schema_changed", "setting_changed", "target_unavailable",
 	}
 }
 

@@ -76,16 +76,9 @@ type session struct {
 	stale      bool   // so must the catalog
 	touched    bool   // the transaction changed the scope
 	altered    bool   // the transaction changed the catalog
-	hidden     map[column]string
-	over       error // why the relay ended
+	over       error  // why the relay ended
 
 	stopping atomic.Bool
-}
-
-// column is a column as RowDescription names it.
-type column struct {
-	relation uint32
-	number   uint16
 }
 
 const (

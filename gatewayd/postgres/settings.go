@@ -3,18 +3,9 @@ package postgres
 import (
 	"fmt"
 	"strings"
-)
 
-// clientSettings are the startup parameters that a client may choose, in lower
-// case. None of them changes what a statement means or what may be seen.
-var clientSettings = map[string]bool{
-	"application_name": true, "bytea_output": true, "client_min_messages": true,
-	"datestyle": true, "default_transaction_deferrable": true, "default_transaction_isolation": true,
-	"default_transaction_read_only": true, "extra_float_digits": true, "geqo": true,
-	"idle_in_transaction_session_timeout": true, "idle_session_timeout": true, "intervalstyle": true,
-	"jit": true, "lock_timeout": true, "search_path": true, "statement_timeout": true, "timezone": true,
-	"xmloption": true,
-}
+	"github.com/sallyport-dev/sallyport/gatewayd/postgres/sqlguard"
+)
 
 // pinnedSettings hold for the whole session. A client may name them with the
 // value they have anyway; a report of another value cuts the session.
@@ -69,7 +60,7 @@ func setting(out map[string]string, name, value string) *failure {
 		}
 		return &failure{code: "22023", message: fmt.Sprintf("startup parameter %s must be %s here: statements are read as that", name, want)}
 	}
-	if !clientSettings[name] {
+	if !sqlguard.SettingAllowed(name, value) {
 		return &failure{code: "28000", message: fmt.Sprintf("startup parameter %q is not allowed through this gateway: leave it out", name)}
 	}
 	if name == "search_path" {
@@ -82,9 +73,16 @@ func setting(out map[string]string, name, value string) *failure {
 }
 
 // isUTF8 takes the names of UTF-8 and SQL_ASCII, which libpq asks for in the C
-// locale and which means that the client converts nothing.
+// locale and which means that the client converts nothing. Like PostgreSQL it looks
+// at letters and digits alone: asyncpg sends 'utf-8', with the quotes.
 func isUTF8(encoding string) bool {
-	switch strings.NewReplacer("-", "", "_", "").Replace(strings.ToLower(encoding)) {
+	encoding = strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' || r >= 'a' && r <= 'z' {
+			return r
+		}
+		return -1
+	}, strings.ToLower(encoding))
+	switch encoding {
 	case "utf8", "unicode", "sqlascii":
 		return true
 	}

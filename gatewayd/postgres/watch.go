@@ -12,7 +12,7 @@ import (
 // lookEvery between them, whether the schema is still the one that they know.
 
 // lookEvery is how long a change of the schema by others can go unnoticed while statements run.
-const lookEvery = time.Second
+var lookEvery = time.Second // tests change it
 
 // markQuery comes to another value when relations, columns, views, inheritance,
 // functions or operators change: it adds up the transactions that wrote their rows.
@@ -27,6 +27,7 @@ const markQuery = `with relation as (
 	(select concat_ws(' ', count(*), sum(age(xmin)::int8 - age('100'::xid))) from pg_namespace where nspname !~ '^pg_t'),
 	(select concat_ws(' ', count(*), sum(age(xmin)::int8 - age('100'::xid))) from pg_proc where oid >= 16384),
 	(select concat_ws(' ', count(*), sum(age(xmin)::int8 - age('100'::xid))) from pg_operator where oid >= 16384))
+	, current_setting('transaction_isolation') like 'read %'
 	from relation`
 
 // watched is what the sessions of one connection know together.
@@ -46,6 +47,13 @@ func (w *watched) due(now time.Time) bool {
 	}
 	w.looked = now
 	return true
+}
+
+// hurry makes the next statement look, whenever the last look was.
+func (w *watched) hurry() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.looked = time.Time{}
 }
 
 // saw takes what a look found.
@@ -86,7 +94,7 @@ func (s *session) look() error {
 		mark = s.ask(markQuery)
 		return []*answer{mark}
 	})
-	if err == nil {
+	if err == nil && mark.rows[0][1] == "t" { // else the snapshot is an old one
 		s.watched.saw(mark.rows[0][0])
 	}
 	return err

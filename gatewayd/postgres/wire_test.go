@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgproto3/v2"
+
+	"github.com/sallyport-dev/sallyport/gatewayd/postgres/sqlguard"
 )
 
 // stream is a connection that has these bytes to read, in pieces of at most step.
@@ -173,7 +175,8 @@ func codeOf(f *failure) string {
 func TestStartupParameters(t *testing.T) {
 	for _, c := range []struct{ name, value, code string }{
 		{"application_name", "x", ""}, {"TimeZone", "UTC", ""}, {"statement_timeout", "5s", ""},
-		{"client_encoding", "utf-8", ""}, {"client_encoding", "SQL_ASCII", ""},
+		{"client_encoding", "utf-8", ""}, {"client_encoding", "SQL_ASCII", ""}, {"client_encoding", "'utf-8'", ""}, {"client_encoding", "'latin1'", "22023"},
+		{"options", "-c work_mem=64MB -c enable_seqscan=off", ""}, {"client_min_messages", "log", "28000"},
 		{"client_encoding", "SJIS", "22023"}, {"client_encoding", "GBK", "22023"},
 		{"standard_conforming_strings", "on", ""}, {"standard_conforming_strings", "off", "22023"},
 		{"search_path", `app, "$user"`, ""}, {"search_path", `app,,x`, "22023"}, {"search_path", `"app`, "22023"},
@@ -297,8 +300,8 @@ func FuzzStartup(f *testing.F) {
 			return
 		}
 		settings, fail := st.settings()
-		for name := range settings {
-			if !clientSettings[name] && pinnedSettings[name] == "" && targetPins[name] == "" {
+		for name, value := range settings {
+			if !sqlguard.SettingAllowed(name, value) && pinnedSettings[name] == "" && targetPins[name] == "" {
 				t.Fatalf("setting %q would reach the target", name)
 			}
 		}

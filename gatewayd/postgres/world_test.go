@@ -96,6 +96,7 @@ type variant struct {
 	target      *peers.PostgresServer // instead of the shared one
 	port        int                   // where the gateway finds the target, instead of its own port
 	schema      []string              // statements, instead of schema
+	schemas     string                // what the gateway's role gets, instead of schema's
 	on          string                // what the review is about, YAML list items; app.* unless set
 	functions   string                // that the connection lists, YAML list
 	superuser   bool                  // the gateway's role is one
@@ -110,7 +111,7 @@ func newWorld(t testing.TB, c variant) *world {
 		c.port = c.target.Port
 	}
 	w := &world{t: t, target: c.target, secret: "canary-" + strings.ToLower(rand.Text()), keys: map[string]ssh.Signer{}, files: fstest.MapFS{}}
-	schemas := "app, other"
+	schemas := c.schemas
 	if c.schema == nil {
 		c.schema, schemas = []string{schema}, "app, vault"
 	}

@@ -140,7 +140,7 @@ func childSession(j *Journal, n, each int, say func(string, ...any)) error {
 			say("output %s %d", s.id, k)
 			continue
 		}
-		if _, err := s.Output(k, "rows", output); err != nil {
+		if _, _, err := s.Output(k, "rows", output); err != nil {
 			return err
 		}
 		say("output %s %d", s.id, k)

@@ -134,7 +134,7 @@ func run(t testing.TB, s *Session, text, output string) {
 	n, err := s.Command(allowed(text))
 	must(t, err)
 	must(t, s.Barrier(context.Background()))
-	_, err = s.Output(n, "rows", []byte(output))
+	_, _, err = s.Output(n, "rows", []byte(output))
 	must(t, err)
 	must(t, s.Result(n, Result{Outcome: "done", Tag: "SELECT 1", Rows: 1, Bytes: int64(len(output))}))
 }

@@ -3,6 +3,7 @@ package record
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -50,6 +51,8 @@ type Record struct {
 
 	// Line is the record as it stands in the recording, without its line feed.
 	Line []byte `json:"-"`
+
+	text []byte // in place of Data, of a record that is being written: UTF-8, and the caller's
 }
 
 // Output is the data of an output record, whichever way it was written.
@@ -67,6 +70,10 @@ var errTooLong = errors.New("record is longer than 64 MiB, which no recording ma
 
 // encode appends the record's line, without a line feed, to dst.
 func encode(dst *bytes.Buffer, r *Record) error {
+	if r.Type == TypeOutput && r.text != nil {
+		encodeText(dst, r)
+		return nil
+	}
 	setAside(r)
 	start := dst.Len()
 	e := json.NewEncoder(dst)
@@ -82,6 +89,81 @@ func encode(dst *bytes.Buffer, r *Record) error {
 	}
 	return nil
 }
+
+// encodeText is encode of an output record with a text, of which there is most. It
+// writes what encode would, in one look at each byte.
+func encodeText(dst *bytes.Buffer, r *Record) {
+	dst.Grow(len(r.text) + len(r.text)/16 + 256)
+	b := dst.AvailableBuffer()
+	b = strconv.AppendInt(append(b, `{"seq":`...), r.Seq, 10)
+	b = r.Time.AppendFormat(append(b, `,"t":"`...), time.RFC3339Nano)
+	b = append(append(append(b, `","prev":"`...), r.Prev...), `","type":"output","n":`...)
+	b = strconv.AppendInt(b, r.N, 10)
+	b = appendText(append(b, `,"stream":"`...), []byte(r.Stream))
+	b = appendText(append(b, `","data":"`...), r.text)
+	dst.Write(append(b, `"}`...))
+}
+
+// appendText appends what stands between the quotes of a JSON string: text, which is
+// UTF-8, with all escaped that JSON, a terminal or a reader's eye may obey.
+func appendText(b, text []byte) []byte {
+	from := 0
+	for i := 0; i < len(text); {
+		if len(text)-i >= 8 && eightUnescaped(binary.LittleEndian.Uint64(text[i:])) {
+			i += 8
+			continue
+		}
+		c := text[i]
+		if unescaped[c] {
+			i++
+			continue
+		}
+		n := 1
+		r := rune(c)
+		if c >= utf8.RuneSelf {
+			if r, n = utf8.DecodeRune(text[i:]); !obeyed(r) && r != '\u2028' && r != '\u2029' {
+				i += n
+				continue
+			}
+		}
+		b = append(b, text[from:i]...)
+		switch r {
+		case '"', '\\':
+			b = append(b, '\\', c)
+		case '\n':
+			b = append(b, `\n`...)
+		case '\r':
+			b = append(b, `\r`...)
+		case '\t':
+			b = append(b, `\t`...)
+		case '\b':
+			b = append(b, `\b`...)
+		case '\f':
+			b = append(b, `\f`...)
+		default:
+			b = fmt.Appendf(b, `\u%04x`, r)
+		}
+		i += n
+		from = i
+	}
+	return append(b, text[from:]...)
+}
+
+// eightUnescaped reports whether eight bytes all stand for themselves: each term has
+// the high bit of a byte set when it is beyond ASCII, a control character, or one of the three.
+func eightUnescaped(x uint64) bool {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	quote, slash, del := x^ones*'"', x^ones*'\\', x^ones*0x7f
+	return (x|(x-ones*' ')|(quote-ones)&^quote|(slash-ones)&^slash|(del-ones)&^del)&high == 0
+}
+
+// unescaped are the bytes that stand for themselves in any JSON string.
+var unescaped = func() (t [256]bool) {
+	for c := ' '; c < 0x7f; c++ {
+		t[c] = c != '"' && c != '\\'
+	}
+	return t
+}()
 
 // decode reads one line strictly: unknown fields, trailing data and unknown types are errors.
 func decode(line []byte) (*Record, error) {

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // file is what a segment needs of an *os.File; tests put failing disks behind it.
@@ -127,12 +128,22 @@ type journalLines struct {
 // open goes on with another extent, in the buffer of the one before: a busy gateway cuts a session's records into very many.
 func (j *journalLines) open(r io.Reader) {
 	if j.lines == nil {
-		j.lines = newLines(r)
-		return
+		j.lines = spare.Get().(*lines)
 	}
 	j.lines.r.Reset(r)
 	j.lines.read = 0
 }
+
+// close gives back the buffer; no line is valid after it.
+func (j *journalLines) close() {
+	if j.lines != nil && cap(j.lines.buf) <= maxOutput {
+		spare.Put(j.lines)
+	}
+	j.lines = nil
+}
+
+// spare are readers of sessions that have been read.
+var spare = sync.Pool{New: func() any { return newLines(nil) }}
 
 func (j *journalLines) next() ([]byte, error) {
 	for {

@@ -189,21 +189,26 @@ func (s *Session) Barrier(ctx context.Context) error {
 }
 
 // Output records what is about to be released to the client for command n.
-// Beyond the cap it is left out and only counted; room says whether more will be recorded.
-func (s *Session) Output(n int64, stream string, data []byte) (room bool, err error) {
+// Beyond the cap it is left out and only counted: kept is how many bytes of data
+// are in the recording, and room says whether more will be.
+func (s *Session) Output(n int64, stream string, data []byte) (kept int, room bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := s.outputs[n]
 	if o == nil {
-		return false, fmt.Errorf("record session %s: output of command %d, which does not run", s.id, n)
+		return 0, false, fmt.Errorf("record session %s: output of command %d, which does not run", s.id, n)
 	}
 	records, next := s.output(n, *o, stream, data)
 	if err := s.append(records...); err != nil {
-		return false, err
+		return 0, false, err
 	}
+	kept = int(next.used - o.used)
 	*o = next
-	return !o.full && o.used < s.cap, nil
+	return kept, !o.full && o.used < s.cap, nil
 }
+
+// KeepsOutput reports whether any output is recorded.
+func (s *Session) KeepsOutput() bool { return s.cap > 0 }
 
 // output is how data is recorded: in records of bounded length, of which the
 // first that does not fit says so in the recording at once, so that also one
@@ -251,7 +256,7 @@ func (s *Session) LeftOut(n, left int64) error {
 func outputRecord(n int64, stream string, data []byte) *Record {
 	r := &Record{Type: TypeOutput, N: n, Stream: stream}
 	if utf8.Valid(data) {
-		r.Data = string(data)
+		r.text = data
 	} else {
 		r.Base64 = bytes.Clone(data)
 	}

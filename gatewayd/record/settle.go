@@ -11,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -46,13 +47,18 @@ type splitter struct {
 	buf   bytes.Buffer
 }
 
+// writers are used again, since most recordings are much smaller.
+var writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 256<<10) }}
+
 func (w *splitter) split() (Summary, error) {
 	tmp := "." + w.s.id + ".tmp"
 	f, err := w.root.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return Summary{}, err
 	}
-	w.out = bufio.NewWriterSize(f, 256<<10)
+	w.out = writers.Get().(*bufio.Writer)
+	w.out.Reset(f)
+	defer writers.Put(w.out)
 	err = w.fill()
 	if err == nil {
 		err = w.out.Flush()
@@ -98,6 +104,7 @@ func (s *Session) intact() bool {
 // copy takes over records that this process wrote.
 func (w *splitter) copy() error {
 	from := w.s.source()
+	defer from.close()
 	var seq int64
 	prev := genesis
 	for {

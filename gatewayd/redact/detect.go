@@ -14,9 +14,9 @@ const privateKey = "private_key"
 // detectorsByName are the built-in ones. Each asks for what its matches must hold before it looks closer.
 var detectorsByName = map[string]finder{
 	"card":    cards,
-	"iban":    ibans,
+	"iban":    gate(mayHoldIBAN, ibans),
 	"email":   gate(func(b []byte) bool { return bytes.IndexByte(b, '@') > 0 }, matcher(emailForm, nil)),
-	"aws_key": matcher(regexp.MustCompile(`\b(?:AKIA|ASIA)[0-9A-Z]{16}\b`), nil),
+	"aws_key": gate(func(b []byte) bool { return bytes.Contains(b, []byte("AKIA")) || bytes.Contains(b, []byte("ASIA")) }, matcher(regexp.MustCompile(`\b(?:AKIA|ASIA)[0-9A-Z]{16}\b`), nil)),
 	"jwt":     gate(func(b []byte) bool { return bytes.Contains(b, []byte("eyJ")) }, matcher(regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*`), nil)),
 }
 
@@ -58,12 +58,13 @@ func wordByte(c byte) bool {
 // schemes' do and pass Luhn's check, in one piece or in groups with one blank or hyphen between them.
 func cards(line []byte) []span {
 	var spans []span
+	var room [16]span // so that most numbers cost no memory
 	for i := 0; i < len(line); {
 		if !digit(line[i]) || i > 0 && (wordByte(line[i-1])) {
 			i++
 			continue
 		}
-		var groups []span
+		groups := room[:0]
 		end := i
 		for {
 			from := end
@@ -127,6 +128,20 @@ func isCard(text []byte) bool {
 }
 
 var ibanForm = regexp.MustCompile(`\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b`)
+
+// mayHoldIBAN looks for two capital letters and two digits.
+func mayHoldIBAN(line []byte) bool {
+	capital := func(c byte) bool { return c >= 'A' && c <= 'Z' }
+	for i := 3; i < len(line); i++ {
+		if !digit(line[i]) {
+			continue
+		}
+		if digit(line[i-1]) && capital(line[i-2]) && capital(line[i-3]) {
+			return true
+		}
+	}
+	return false
+}
 
 // ibans finds International Bank Account Numbers (ISO 13616), in one piece or in groups of four.
 func ibans(line []byte) []span {

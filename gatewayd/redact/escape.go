@@ -1,21 +1,23 @@
 package redact
 
-// visible are the bytes of a line that are no terminal escapes, and where each of them lies in it.
-func visible(line []byte) (seen []byte, at []int) {
-	plain := true
-	for _, c := range line {
-		if c == esc || c == 0x08 || c == 0 {
-			plain = false
-			break
-		}
+import "bytes"
+
+// places say where in a line each of its visible bytes lies; nil is where it stands, as in a line without escapes.
+type places []int
+
+func (p places) of(i int) int {
+	if p == nil {
+		return i
 	}
-	at = make([]int, 0, len(line))
-	if plain {
-		for i := range line {
-			at = append(at, i)
-		}
-		return line, at
+	return p[i]
+}
+
+// visible are the bytes of a line that are no terminal escapes, and where they lie in it.
+func visible(line []byte) (seen []byte, at places) {
+	if bytes.IndexByte(line, esc) < 0 && bytes.IndexByte(line, 0x08) < 0 && bytes.IndexByte(line, 0) < 0 {
+		return line, nil
 	}
+	at = make(places, 0, len(line))
 	seen = make([]byte, 0, len(line))
 	for i := 0; i < len(line); {
 		if n := escape(line[i:]); n > 0 {

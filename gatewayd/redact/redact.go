@@ -69,6 +69,7 @@ type Stream struct {
 	rules *Rules
 	held  []byte // came and did not leave yet: no whole line
 	clear int    // how much of it has no line's end
+	out   []byte // what left at last, for its array
 	inKey bool   // within a private key
 }
 
@@ -81,9 +82,11 @@ func (s *Stream) Push(b []byte) []byte {
 		return b
 	}
 	s.held = append(s.held, b...)
-	var out []byte
+	rest := s.held // its array is used again
+	out := s.out[:0]
+	defer func() { s.out = out }()
 	for {
-		n := bytes.IndexAny(s.held[s.clear:max(s.clear, min(len(s.held), window))], "\r\n")
+		n := lineEnd(s.held[s.clear:max(s.clear, min(len(s.held), window))])
 		switch {
 		case n >= 0:
 			n += s.clear
@@ -97,12 +100,25 @@ func (s *Stream) Push(b []byte) []byte {
 			s.held, s.clear = s.held[cut:], 0
 		default:
 			s.clear = len(s.held)
-			if cap(s.held) > 4*window {
-				s.held = bytes.Clone(s.held)
+			if cap(rest) > 4*window {
+				rest = nil
 			}
+			s.held = append(rest[:0], s.held...)
 			return out
 		}
 	}
+}
+
+// lineEnd is where the first line of b ends; -1 when it does not.
+func lineEnd(b []byte) int {
+	n := bytes.IndexByte(b, '\n')
+	if n >= 0 {
+		b = b[:n]
+	}
+	if r := bytes.IndexByte(b, '\r'); r >= 0 {
+		return r
+	}
+	return n
 }
 
 // Holds reports whether something is held back.
@@ -136,7 +152,7 @@ func (s *Stream) part(out, win []byte) ([]byte, int) {
 	spans := s.rules.find(seen)
 	cut := len(win) - Longest
 	for _, p := range spans {
-		from, to := at[p.from], at[p.to-1]+1
+		from, to := at.of(p.from), at.of(p.to-1)+1
 		if from < cut && to > cut { // never between the two ends of a match
 			if cut = from; from == 0 || to-from > Longest {
 				cut = to
@@ -144,7 +160,7 @@ func (s *Stream) part(out, win []byte) ([]byte, int) {
 		}
 	}
 	cut = escapeBefore(win, cut)
-	spans = slices.DeleteFunc(spans, func(p span) bool { return at[p.from] >= cut })
+	spans = slices.DeleteFunc(spans, func(p span) bool { return at.of(p.from) >= cut })
 	return hide(out, win[:cut], at, spans), cut
 }
 
@@ -168,21 +184,21 @@ func (r *Rules) find(seen []byte) []span {
 
 // hide appends line with the spans, which count visible bytes, replaced. Escapes
 // within them stay, so that the terminal ends as it would have.
-func hide(out, line []byte, at []int, spans []span) []byte {
+func hide(out, line []byte, at places, spans []span) []byte {
 	from := 0 // in line
 	for _, p := range spans {
-		begin := at[p.from]
+		begin := at.of(p.from)
 		if begin >= len(line) {
 			break
 		}
 		out = append(out, line[from:begin]...)
 		out = append(out, Mark...)
-		for i := p.from; i < p.to; i++ {
+		for i := p.from; at != nil && i < p.to; i++ {
 			if i+1 < p.to && at[i]+1 < at[i+1] {
 				out = append(out, line[at[i]+1:at[i+1]]...)
 			}
 		}
-		from = min(at[p.to-1]+1, len(line))
+		from = min(at.of(p.to-1)+1, len(line))
 	}
 	return append(out, line[from:]...)
 }

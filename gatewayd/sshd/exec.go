@@ -334,24 +334,42 @@ func (e exitOf) String() string {
 	return fmt.Sprintf("exit status %d", e.status)
 }
 
-// measured counts and digests all bytes of a stream, also those that the recording had no room for.
+// measured counts the bytes of a stream, and digests those that the recording had
+// no room for: the others are in its own hash chain. Where no output is recorded at all, none is digested.
 type measured struct {
 	name string
 	n    int64
-	sum  hash.Hash
+	left int64
+	sum  hash.Hash // nil without a digest
+}
+
+func (m *measured) add(b []byte, kept int) {
+	m.n += int64(len(b))
+	if left := b[kept:]; len(left) > 0 {
+		m.left += int64(len(left))
+		if m.sum != nil {
+			m.sum.Write(left)
+		}
+	}
 }
 
 func (m *measured) String() string {
-	if m.n == 0 {
+	switch {
+	case m.n == 0:
 		return m.name + " empty"
+	case m.left == 0 || m.sum == nil:
+		return fmt.Sprintf("%s %d bytes", m.name, m.n)
 	}
-	return fmt.Sprintf("%s %d bytes sha256:%s", m.name, m.n, hex.EncodeToString(m.sum.Sum(nil)))
+	return fmt.Sprintf("%s %d bytes, of which the last %d are not recorded, sha256:%s", m.name, m.n, m.left, hex.EncodeToString(m.sum.Sum(nil)))
 }
 
 // output carries one stream of the host's to the client: masked, recorded, and then shown.
 func (ch *channel) output(command *gatewayd.Command, name string, from io.Reader, to io.Writer) <-chan *measured {
 	done := make(chan *measured, 1)
-	m := &measured{name: name, sum: sha256.New()}
+	m := &measured{name: name}
+	if command.KeepsOutput() {
+		m.sum = sha256.New()
+	}
 	o := &outlet{command: command, name: name, to: to, measured: m, stream: ch.s.masks.NewStream()}
 	go func() {
 		defer func() { done <- m }()
@@ -380,20 +398,22 @@ func (o *outlet) release(b []byte) error {
 	if len(b) == 0 || o.failed != nil {
 		return o.failed
 	}
-	o.measured.n += int64(len(b))
-	o.measured.sum.Write(b)
 	if o.failed = o.command.AddRows(0, int64(len(b))); o.failed != nil {
 		return o.failed
 	}
-	if o.failed = o.command.Output(o.name, b); o.failed != nil {
+	var kept int
+	if kept, o.failed = o.command.Keep(o.name, b); o.failed != nil {
 		return o.failed
 	}
+	o.measured.add(b, kept)
 	_, o.failed = o.to.Write(b)
 	return o.failed
 }
 
 func (o *outlet) copyAll(from io.Reader) {
-	buf := make([]byte, 64<<10)
+	held := inPool.Get().(*[]byte)
+	defer inPool.Put(held)
+	buf := *held
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
@@ -412,7 +432,9 @@ func (o *outlet) copyAll(from io.Reader) {
 func (o *outlet) copyMasked(from io.Reader) {
 	o.timer = time.AfterFunc(time.Hour, o.flush)
 	defer o.timer.Stop()
-	buf := make([]byte, 64<<10)
+	held := inPool.Get().(*[]byte)
+	defer inPool.Put(held)
+	buf := *held
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
@@ -448,7 +470,9 @@ func pipe(to io.Writer, from io.Reader, seen func([]byte) error) <-chan int64 {
 	go func() {
 		var total int64
 		defer func() { done <- total }()
-		buf := make([]byte, 64<<10)
+		held := inPool.Get().(*[]byte)
+		defer inPool.Put(held)
+		buf := *held
 		for {
 			n, err := from.Read(buf)
 			if n > 0 {

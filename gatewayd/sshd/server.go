@@ -106,12 +106,21 @@ func (v *server) accept(ctx context.Context, conn net.Conn) {
 	defer stop()
 	conn.SetDeadline(time.Now().Add(v.options.LoginTimeout))
 	l := &login{server: v}
+	w := newWire(conn)
+	defer w.Close()
 	defer func() { // one that a panic kept from its end; the second call does nothing
 		if l.core != nil {
 			l.core.End(errors.New("the login was not finished"))
 		}
 	}()
-	client, channels, requests, err := ssh.NewServerConn(conn, l.config())
+	config := l.config()
+	ciphers, err := w.ciphersFor()
+	if err != nil {
+		v.options.Log.Debug("login ended", "remote", conn.RemoteAddr().String(), "error", err)
+		return
+	}
+	config.Ciphers = ciphers
+	client, channels, requests, err := ssh.NewServerConn(w, config)
 	if err != nil {
 		v.options.Log.Debug("login ended", "remote", conn.RemoteAddr().String(), "error", err)
 		return

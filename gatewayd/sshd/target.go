@@ -41,7 +41,7 @@ func dial(ctx context.Context, core *gatewayd.Session) (*ssh.Client, error) {
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
-	c, channels, requests, err := ssh.NewClientConn(conn, address, &ssh.ClientConfig{
+	c, channels, requests, err := ssh.NewClientConn(newWire(conn), address, &ssh.ClientConfig{
 		User: target.User, Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)},
 		ClientVersion: serverName, HostKeyAlgorithms: algorithms,
 		HostKeyCallback: func(_ string, _ net.Addr, key ssh.PublicKey) error {

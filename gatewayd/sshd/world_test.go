@@ -79,6 +79,7 @@ type setting struct {
 	hostKey    string // instead of the host's own
 	options    Options
 	host       peers.SSHOptions
+	outputCap  int64 // as record.Options have it
 }
 
 func pemOf(name string) string {
@@ -104,7 +105,7 @@ func newWorld(t testing.TB, c setting) *world {
 	w.review(c.rules)
 	w.file("etl", pemOf("agent:etl"))
 	journal, err := record.Open(record.Options{
-		Dir: filepath.Join(w.dir, "recordings"), Gateway: "gw1", Durability: "process", Log: slog.New(slog.DiscardHandler),
+		Dir: filepath.Join(w.dir, "recordings"), Gateway: "gw1", Durability: "process", OutputCap: c.outputCap, Log: slog.New(slog.DiscardHandler),
 		Sign: func(b []byte) ([]byte, error) {
 			return reviews.Sign(accesstest.Signer("gw1"), reviews.NamespaceCheckpoint, b)
 		},

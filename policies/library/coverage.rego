@@ -20,6 +20,7 @@
 #   that allows select on something, for the verbs that stay within the table.
 package sallyport.coverage
 
+import data.sallyport.clusters
 import data.sallyport.hosts
 import data.sallyport.patterns
 
@@ -29,8 +30,16 @@ effects := input.command.effects
 # rule, covers the effect.
 allowing contains [i, j] if {
 	some i, effect in effects
+	not effect.resource
 	some j, rule in input.review.spec.allow
 	covers(rule, effect)
+}
+
+allowing contains [i, j] if { # on a cluster
+	some i, effect in effects
+	effect.resource
+	some j, rule in input.review.spec.allow
+	clusters.covers(rule, effect)
 }
 
 allowing contains [i, j] if { # temporary tables
@@ -45,6 +54,12 @@ asking contains [i, j] if {
 	some j, rule in input.review.spec.hold
 	some i, effect in effects
 	covers(rule, effect)
+}
+
+asking contains [i, j] if {
+	some j, rule in input.review.spec.hold
+	some i, effect in effects
+	clusters.covers(rule, effect)
 }
 
 # covers: what most rules and effects are stands first, the rest is only looked at
@@ -92,6 +107,12 @@ holding contains [i, j] if {
 	some j, rule in input.review.spec.hold
 	some i, effect in effects
 	hosts.touches(rule, effect)
+}
+
+holding contains [i, j] if {
+	some j, rule in input.review.spec.hold
+	some i, effect in effects
+	clusters.touches(rule, effect)
 }
 
 holding contains [i, j] if {

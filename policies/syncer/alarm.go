@@ -47,7 +47,11 @@ func (r Result) alarms(err error) []Alarm {
 	}
 	rollback := errors.Is(err, ErrRollback)
 	if rollback {
-		add(AlarmRollback, fmt.Sprintf("find out who rewrote the branch; put it back to a commit that continues %s, or have the root's members sign `sallyport accept-rewind --from %s`", short(r.Commit), r.Commit), "%s", err)
+		from := r.Commit
+		if back := (*rewoundError)(nil); errors.As(err, &back) {
+			from = back.from
+		}
+		add(AlarmRollback, fmt.Sprintf("find out who rewrote the branch; put it back to a commit that continues %s, or have the root's members sign `sallyport accept-rewind --from %s`", short(from), from), "%s", err)
 	}
 	list = append(list, r.aging(r.Time)...)
 	if r.Broken != "" {

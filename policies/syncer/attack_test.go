@@ -325,3 +325,45 @@ func TestKilledWhilePublishing(t *testing.T) {
 		t.Errorf("sequence %d after a crash behind the envelope, want 5", r.Sequence)
 	}
 }
+
+// Nobody uses up the sequences of a name: a number far above the others is refused and not remembered.
+func TestSequenceFarAbove(t *testing.T) {
+	a := newAccess(t)
+	h := a.syncer()
+	h.once()
+	a.write(reviewPath("etl"), review("etl", 1<<53, "app.orders"))
+	a.commit("nobody approved it")
+	h.expect("", "write it anew with sequence 2")
+	a.sign(reviewPath("etl"), "user:bob")
+	a.commit("even bob")
+	h.expect("", "far above 1")
+	a.put(reviewPath("etl"), review("etl", 2, "app.orders"))
+	for _, h := range []*harness{h, a.syncer()} {
+		h.expect("etl#2", "")
+	}
+}
+
+// Who owns an agent does not approve that somebody else does from now on, to approve its
+// access alone afterwards.
+func TestOwnerGivesAnAgentAway(t *testing.T) {
+	a := newAccess(t)
+	owned := func(by, comment string) string { return strings.Replace(a.principal(comment), "user:alice", by, 1) }
+	a.write(principalPath, owned("user:bob", "bob's"))
+	a.sign(principalPath, "user:carol")
+	a.write(reviewPath("etl"), review("etl", 2, "app.orders"))
+	a.sign(reviewPath("etl"), "user:carol")
+	a.commit("bob owns it")
+	h := a.syncer()
+	h.expect("etl#2", "")
+	a.put(principalPath, owned("user:alice", "away"))
+	a.put(reviewPath("job"), review("job", 1, "app.secrets"))
+	for _, h := range []*harness{h, a.syncer()} {
+		h.expect("", "user:bob may not approve this: it was the owner before this change")
+	}
+	a.sign(principalPath, "user:carol")
+	a.commit("carol agrees")
+	a.put(reviewPath("late"), review("late", 1, "app.items"))
+	for _, h := range []*harness{h, a.syncer()} {
+		h.expect("etl#2 job#1 late#1", "")
+	}
+}

@@ -417,6 +417,9 @@ func older(m memory, sum string) string {
 	return ""
 }
 
+// maxJump is by how much one version's sequence may be above all before it.
+const maxJump = 1 << 20
+
 // sequence holds a review's version against all that its name ever had.
 // Approvals do not matter here: a merged sequence is used up, signed or not.
 func (f *fold) sequence(m memory, c *gitrepo.Commit, tree *gitrepo.Tree, doc string, b []byte) memory {
@@ -439,6 +442,8 @@ func (f *fold) sequence(m memory, c *gitrepo.Commit, tree *gitrepo.Tree, doc str
 		m.Closed = fmt.Sprintf("sequence %d already stands for other bytes, those of commit %s: write it anew with sequence %d", n, short(m.Commit), m.Sequence+1)
 	case n == m.Sequence:
 		m.Closed = ""
+	case n-m.Sequence > maxJump: // the number is not used up, so nobody can use a name up by a file that no one approved
+		m.Closed = fmt.Sprintf("sequence %d is far above %d, the highest that it had: write it anew with sequence %d", n, m.Sequence, m.Sequence+1)
 	default:
 		m.Closed, m.Sequence, m.SHA256, m.Commit, m.At = "", n, sum, c.ID, earlier(c.Time, f.now)
 	}
@@ -469,6 +474,9 @@ func (f *fold) accept(tree *gitrepo.Tree, commit string) {
 	}
 	for _, p := range t.Principals {
 		f.inForce(p.Source.Path, p.Source.SHA256, commit)
+		m := f.state.Documents.of(p.Source.Path)
+		m.Owner = p.Spec.Owner
+		f.state.Documents.set(p.Source.Path, m)
 	}
 	for _, c := range t.Connections {
 		f.inForce(c.Source.Path, c.Source.SHA256, commit)
@@ -520,6 +528,9 @@ func (s *state) options(now time.Time, cache *reviews.Cache) (opt reviews.LoadOp
 		},
 		RiskBefore: func(connection string) string {
 			return s.Documents.of(reviews.PathOf(reviews.KindConnection, connection)).Risk
+		},
+		OwnerBefore: func(principal string) string {
+			return s.Documents.of(reviews.PathOf(reviews.KindPrincipal, principal)).Owner
 		},
 	}, seen
 }

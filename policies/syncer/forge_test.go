@@ -42,6 +42,7 @@ type giteaServer struct {
 	asked     int    // how often for approvals
 	reviewed  string // the commit that was approved, "" for head
 	signed    []forgePush
+	retarget  time.Time // when the pull request was pointed at main, zero for at once
 	requests  int
 	limit     time.Duration // for which it refuses every request
 }
@@ -96,7 +97,11 @@ func (g *giteaServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		answer = list
 	case "issues/7/timeline":
-		answer = []any{}
+		list := []any{}
+		if r.URL.Query().Get("page") == "1" && !g.retarget.IsZero() {
+			list = append(list, map[string]any{"type": "change_target_branch", "user": user(accountAlice), "created_at": g.retarget.Format(time.RFC3339)})
+		}
+		answer = list
 	case "activities/feeds":
 		entry := func(who int64, content string) any {
 			return map[string]any{"op_type": "commit_repo", "ref_name": "refs/heads/request", "content": content, "act_user": user(who), "created": at}
@@ -293,6 +298,17 @@ func TestForgeApproval(t *testing.T) {
 	if !strings.Contains(h.attestation(), "payload") {
 		t.Errorf("the audit branch holds %q", h.attestation())
 	}
+}
+
+// What was approved while the pull request went to another branch, of which it showed a harmless part, is another change.
+func TestApprovalBeforeRetargeting(t *testing.T) {
+	h, g, _ := onForge(t, accountBob)
+	g.set(func() { g.retarget = start })
+	if r := h.expect("etl#1", ""); !strings.Contains(r.Awaiting, "before it was pointed at branch main") {
+		t.Errorf("awaiting %q", r.Awaiting)
+	}
+	g.set(func() { g.retarget = start.Add(-time.Second) })
+	h.later("etl#1 report#1")
 }
 
 // Whoever pushed from a fork cannot be told, so an approval there may be their own.

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/sallyport-dev/sallyport/policies/release"
+	"github.com/sallyport-dev/sallyport/reviews"
 	"github.com/sallyport-dev/sallyport/reviews/gitrepo"
 )
 
@@ -257,6 +258,7 @@ func (l *releaseLog) follow(ctx context.Context) {
 // learned is what the log says to a sync that has no state.
 type learned struct {
 	sequence int64           // highest of all releases
+	commit   string          // that it was of, "" without one
 	taken    []release.Taken // in no order
 }
 
@@ -297,10 +299,70 @@ func (s *Syncer) learn(ctx context.Context, files fs.FS, line []*gitrepo.Commit)
 		refuse(name, reason)
 	}
 	for _, e := range believed {
-		known.sequence = max(known.sequence, e.envelope.Sequence)
+		if e.envelope.Sequence > known.sequence {
+			known.sequence, known.commit = e.envelope.Sequence, e.envelope.Commit
+		}
 		known.taken = append(known.taken, e.envelope.Taken...)
 	}
 	return known, err
+}
+
+// newer is what the log tells a state that it is older than: somebody put back a copy
+// of it, or another sync publishes as well. It is asked once, as soon as it can be.
+func (s *Syncer) newer(ctx context.Context, head string) error {
+	if s.caughtUp || s.audit == nil || s.state.Commit == "" {
+		return nil
+	}
+	if err := s.audit.fetch(ctx); err != nil {
+		s.log.Warn("the log of releases cannot be read, so nobody can say whether this state is the newest: make it reachable", "error", err)
+		return nil
+	}
+	var entries []fs.DirEntry
+	if files := s.audit.files(); files != nil {
+		var err error
+		if entries, err = fs.ReadDir(files, logFolder); err != nil && !isMissing(err) {
+			return fmt.Errorf("log of releases: %w", err)
+		}
+	}
+	if slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return sequenceOf(e.Name()) > s.state.Sequence }) {
+		line, err := s.mirror.FirstParents(ctx, head, "")
+		if err != nil {
+			return err
+		}
+		known, err := s.learn(ctx, s.audit.files(), line)
+		if err != nil {
+			return err
+		}
+		if err := s.behindLog(ctx, known, head, line, s.rewindAt); err != nil {
+			return err
+		}
+		s.state.Sequence = max(s.state.Sequence, known.sequence)
+	}
+	s.caughtUp = true
+	return nil
+}
+
+// behindLog refuses a branch that does not continue the commit of the newest release of
+// the log, as continues does for that of the state, unless the root's members ordered that.
+func (s *Syncer) behindLog(ctx context.Context, known learned, head string, line []*gitrepo.Commit, ordered func(head string) (*reviews.Rewind, error)) error {
+	on := func(commit string) bool {
+		return slices.ContainsFunc(line, func(c *gitrepo.Commit) bool { return c.ID == commit })
+	}
+	if known.commit == "" || on(known.commit) {
+		return nil
+	}
+	order, err := ordered(head)
+	switch {
+	case err == nil && order.Spec.From == known.commit && on(order.Spec.To):
+		return nil
+	case err == nil:
+		err = fmt.Errorf("%s goes on from %s to %s", reviews.RewindPath, order.Spec.From, order.Spec.To)
+	}
+	if now, failed := s.mirror.RemoteHead(ctx, s.opt.Branch); failed != nil || now != head {
+		return errors.Join(errors.New("the log of releases tells of a newer commit than the branch did: it is asked again"), failed)
+	}
+	return &rewoundError{known.commit, fmt.Errorf("%w: branch %s of %s is at %s, which does not continue commit %s, of which release %d was published, as its log on the audit branch says; this state is older, or empty: put the branch back to a commit that continues that one, or have the rewind signed (sallyport accept-rewind --from %s): %w",
+		ErrRollback, s.opt.Branch, s.mirror.Remote(), head, known.commit, known.sequence, known.commit, err)}
 }
 
 // recall fills an empty state with what the log knows about the commits of a

@@ -3,6 +3,7 @@ package syncer
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -335,4 +336,66 @@ func TestWatchLogs(t *testing.T) {
 	if log := a.logged(repo); log["1.json"] == "" {
 		t.Errorf("log %v", log)
 	}
+}
+
+// A sync that lost its state, or was given an old copy of it, does not follow a branch
+// that was rewound meanwhile: the log of releases says how far it had come.
+func TestRewoundBeforeAnEarlierState(t *testing.T) {
+	for name, state := range map[string]func(t *testing.T, h *harness, old string){
+		"lost": func(t *testing.T, h *harness, _ string) { h.opt.StateDir = filepath.Join(t.TempDir(), "state") },
+		"old":  func(_ *testing.T, h *harness, old string) { h.opt.StateDir = old },
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newAccess(t)
+			h := a.syncer()
+			h.opt.Audit.Remote = a.auditRepo()
+			h.restart()
+			h.expect("etl#1", "")
+			h.flush()
+			old := filepath.Join(t.TempDir(), "old")
+			if err := os.CopyFS(old, os.DirFS(h.opt.StateDir)); err != nil {
+				t.Fatal(err)
+			}
+			start := a.run("rev-parse", "HEAD")
+			a.remove(reviewPath("etl"))
+			revoked := a.commit("revoked")
+			h.expect("", "")
+			h.flush()
+			a.run("reset", "--quiet", "--hard", start)
+			a.write("README.md", "hello")
+			to := a.commit("another history")
+			state(t, h, old)
+			h.restart()
+			r, err := h.Once(t.Context())
+			if !errors.Is(err, ErrRollback) || !strings.Contains(err.Error(), revoked) || r.Alarms[0].Kind != AlarmRollback || h.granted() != "" {
+				t.Fatalf("%v, granted %q, alarms %+v", err, h.granted(), r.Alarms)
+			}
+			// The branch is put back: all goes on.
+			a.run("reset", "--quiet", "--hard", revoked)
+			h.expect("", "")
+			_ = to
+		})
+	}
+}
+
+// Where the state is newer than what lies on the audit branch, or another sync was
+// faster on the same branch, nothing is held up.
+func TestLogOfAnotherSyncOnTheSameBranch(t *testing.T) {
+	a := newAccess(t)
+	one, two := a.syncer(), a.syncer()
+	one.opt.Audit.Remote = a.auditRepo()
+	two.opt.Audit.Remote, two.opt.Out = one.opt.Audit.Remote, one.opt.Out
+	one.restart()
+	two.restart()
+	one.expect("etl#1", "")
+	one.flush()
+	two.once()
+	two.flush()
+	a.put(reviewPath("report"), review("report", 1, "app.items"))
+	one.restart()
+	one.expect("etl#1 report#1", "")
+	one.flush()
+	two.restart()
+	two.out = one.out
+	two.expect("etl#1 report#1", "")
 }

@@ -77,6 +77,18 @@ func (f *fold) rootInForce() (*reviews.Root, error) {
 	return reviews.ParseRoot(reviews.RootPath, b)
 }
 
+// rewindAt is the rewind that stands at the head, approved under the trust root in force.
+func (f *fold) rewindAt() (*reviews.Rewind, error) {
+	root, err := f.rootInForce()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := f.head.Stat(reviews.RewindPath); isMissing(err) {
+		return nil, fmt.Errorf("there is no %s", reviews.RewindPath)
+	}
+	return reviews.LoadRewind(f.head, root, reviews.LoadOptions{Now: f.now})
+}
+
 // trustTree is the commit whose trust root is in force, other while there is none.
 func (s *state) trustTree(m *gitrepo.Mirror, other *gitrepo.Tree) (*gitrepo.Tree, error) {
 	if len(s.Roots) == 0 {

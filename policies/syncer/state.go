@@ -86,7 +86,8 @@ type memory struct {
 	// that is in force, Replaced those that were before, with the commit that
 	// replaced or deleted them.
 	Accepted string            `json:"accepted,omitempty"`
-	Risk     string            `json:"risk,omitempty"` // of the accepted version of a connection
+	Risk     string            `json:"risk,omitempty"`  // of the accepted version of a connection
+	Owner    string            `json:"owner,omitempty"` // of the accepted version of a principal
 	Replaced map[string]string `json:"replaced,omitempty"`
 }
 

@@ -85,7 +85,7 @@ func (d *onDisk) changed(s *state) (c change, ok bool) {
 
 func (m memory) equal(o memory) bool {
 	return m.Closed == o.Closed && m.Sequence == o.Sequence && m.SHA256 == o.SHA256 && m.Commit == o.Commit && m.At.Equal(o.At) &&
-		m.Retired == o.Retired && m.Accepted == o.Accepted && m.Risk == o.Risk && maps.Equal(m.Replaced, o.Replaced)
+		m.Retired == o.Retired && m.Accepted == o.Accepted && m.Risk == o.Risk && m.Owner == o.Owner && maps.Equal(m.Replaced, o.Replaced)
 }
 
 func (d *onDisk) append(c change) error {

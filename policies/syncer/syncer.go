@@ -42,6 +42,14 @@ import (
 // that was accepted. The last release stays as it is and runs out.
 var ErrRollback = errors.New("rollback_detected")
 
+// rewoundError is an ErrRollback that says from which commit the branch went back.
+type rewoundError struct {
+	from string
+	error
+}
+
+func (e *rewoundError) Unwrap() error { return e.error }
+
 // DefaultEvery is how often Watch asks the remote unless told otherwise.
 const DefaultEvery = time.Second
 
@@ -105,6 +113,7 @@ type Syncer struct {
 	asked    time.Time     // when the forge was last asked about what is pending
 	asking   time.Time     // since when in vain: when the last commit was taken in, or later
 	limited  time.Time     // until when the forge wants no question
+	caughtUp bool          // the log of releases was asked whether the state is the newest
 	awaiting string        // why that is still pending
 	built    *release.Cache
 	past     map[string]history // by connection
@@ -256,6 +265,9 @@ func (s *Syncer) round(ctx context.Context) (Result, error) {
 		if err != nil {
 			return Result{}, err
 		}
+		if err := s.newer(ctx, fetched.Head); err != nil {
+			return Result{}, err
+		}
 		next, commits, err := s.takeIn(ctx, fetched.Head, after)
 		if err != nil {
 			return Result{}, err
@@ -265,6 +277,8 @@ func (s *Syncer) round(ctx context.Context) (Result, error) {
 		if err := s.chooseAudit(next.Good); err != nil {
 			return result, errors.Join(err, next.save(s.opt.StateDir))
 		}
+	} else if err := s.newer(ctx, head); err != nil {
+		return Result{}, err
 	} else if fresh, err := s.fresh(ctx); fresh || err != nil {
 		return Result{}, err
 	}
@@ -287,25 +301,13 @@ func (s *Syncer) continues(ctx context.Context, f gitrepo.Fetched) (after string
 		s.log.Warn("rewind accepted: the trust root's members signed it", "from", s.state.Commit, "to", to, "head", f.Head)
 		return to, nil
 	}
-	return "", fmt.Errorf("%w: branch %s of %s is at %s, which is %s to the accepted commit %s; the last release stays until it expires: put the branch back to a commit that continues the accepted one on its first-parent line, or have the rewind signed (sallyport accept-rewind): %w",
-		ErrRollback, s.opt.Branch, s.mirror.Remote(), f.Head, f.Relation, s.state.Commit, err)
+	return "", fmt.Errorf("%w: branch %s of %s is at %s, which is %s to the accepted commit %s; the last release stays until it expires: put the branch back to a commit that continues the accepted one on its first-parent line, or have the rewind signed (sallyport accept-rewind --from %s): %w",
+		ErrRollback, s.opt.Branch, s.mirror.Remote(), f.Head, f.Relation, s.state.Commit, s.state.Commit, err)
 }
 
 // rewound is the commit that a signed rewind at head says to go on from.
 func (s *Syncer) rewound(ctx context.Context, head string) (string, error) {
-	tree, err := treeOf(s.mirror, head)
-	if err != nil {
-		return "", err
-	}
-	f, err := s.newFold(head)
-	if err != nil {
-		return "", err
-	}
-	root, err := f.rootInForce()
-	if err != nil {
-		return "", err
-	}
-	order, err := reviews.LoadRewind(tree, root, reviews.LoadOptions{Now: s.opt.Now()})
+	order, err := s.rewindAt(head)
 	if err != nil {
 		return "", err
 	}
@@ -320,6 +322,15 @@ func (s *Syncer) rewound(ctx context.Context, head string) (string, error) {
 		return "", fmt.Errorf("%s goes on from %s, which is not on the first-parent line of %s", reviews.RewindPath, order.Spec.To, head)
 	}
 	return order.Spec.To, nil
+}
+
+// rewindAt is the rewind that stands at head, approved under the trust root in force.
+func (s *Syncer) rewindAt(head string) (*reviews.Rewind, error) {
+	f, err := s.newFold(head)
+	if err != nil {
+		return nil, err
+	}
+	return f.rewindAt()
 }
 
 // takeIn folds every commit of the first-parent line after one into a copy of
@@ -353,6 +364,13 @@ func (s *Syncer) takeIn(ctx context.Context, head, after string) (*state, int, e
 		if err := f.step(ctx, c); err != nil {
 			return nil, 0, fmt.Errorf("commit %s: %w", c.ID, err)
 		}
+	}
+	if s.state.Commit == "" {
+		ordered := func(string) (*reviews.Rewind, error) { return f.rewindAt() }
+		if err := s.behindLog(ctx, known, head, line, ordered); err != nil {
+			return nil, 0, err
+		}
+		s.caughtUp = true
 	}
 	if _, is := f.state.Sightings[head]; !is {
 		f.state.Taken = append(f.state.Taken, release.Taken{Commit: head, At: f.now.UTC().Truncate(time.Second)})

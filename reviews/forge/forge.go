@@ -121,6 +121,8 @@ type Contributors struct {
 	// SameAs are the commits before the head from which on nothing was added but signatures, each pushed by who made it.
 	// An approval of one of them is one of the head.
 	SameAs []string
+	// Retargeted is when it was last pointed at another branch, zero for never: what was approved before was another change.
+	Retargeted time.Time
 }
 
 // Has reports whether an account is among them.
@@ -141,6 +143,8 @@ func (r Review) Approves(p *PullRequest, by *Contributors) error {
 		return fmt.Errorf("%s: it approves commit %.12s, and the pull request is at %.12s", who, r.Commit, p.Head)
 	case r.Stale && r.Commit == p.Head: // of an earlier one it says no more than that it is earlier
 		return fmt.Errorf("%s: the forge calls it stale", who)
+	case !by.Retargeted.IsZero() && !r.Submitted.After(by.Retargeted):
+		return fmt.Errorf("%s: they approved it before it was pointed at branch %s, and what it brings there is another change", who, p.Base)
 	case r.User.ID == p.Author.ID:
 		return fmt.Errorf("%s: they opened the pull request", who)
 	case by.Has(r.User.ID):
@@ -168,7 +172,7 @@ type adapter interface {
 	pullsOf(ctx context.Context, commit string) ([]PullRequest, error)
 	reviews(ctx context.Context, number, page int) ([]Review, bool, error) // State "" for what is no opinion
 	commits(ctx context.Context, p *PullRequest, page int) ([]commit, bool, error)
-	pushers(ctx context.Context, p *PullRequest) (pushes []push, all bool, err error)
+	history(ctx context.Context, p *PullRequest) (history, error)
 	files(ctx context.Context, number, page int) ([]string, bool, error)
 	open(ctx context.Context, n New) (*PullRequest, error)
 	comments(ctx context.Context, number, page int) ([]comment, bool, error)
@@ -178,6 +182,13 @@ type adapter interface {
 	methods(ctx context.Context) ([]string, error) // those of mergeMethods that the repository allows
 	merge(ctx context.Context, number int, head, method string) error
 	protection(ctx context.Context, branch string) (*Protection, error)
+}
+
+// history is what a forge saw of a pull request.
+type history struct {
+	pushes     []push
+	all        bool      // these are all pushes
+	retargeted time.Time // when it was last pointed at another branch
 }
 
 // commit is one that a pull request brings. A zero user is unknown to the forge.
@@ -336,12 +347,13 @@ func (c *Client) Contributors(ctx context.Context, p *PullRequest, signed []Sign
 	if len(commits) > 0 && !slices.ContainsFunc(commits, func(c commit) bool { return c.id == p.Head }) {
 		return nil, fmt.Errorf("commits of pull request %d: they do not hold its head %.12s, so it was pushed to meanwhile: ask again", p.Number, p.Head)
 	}
-	pushes, all, err := c.api.pushers(ctx, p)
+	past, err := c.api.history(ctx, p)
+	pushes := past.pushes
 	if err != nil {
 		return nil, fmt.Errorf("who pushed to pull request %d: %w", p.Number, err)
 	}
 	only := onlySigned(signed, p.Head, commits, pushes)
-	by := &Contributors{Users: []User{p.Author}, PushersKnown: all, SameAs: only.before()}
+	by := &Contributors{Users: []User{p.Author}, PushersKnown: past.all, SameAs: only.before(), Retargeted: past.retargeted}
 	for _, push := range pushes {
 		if !only.holds(push) {
 			by.Users = append(by.Users, push.user)

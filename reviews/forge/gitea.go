@@ -344,12 +344,14 @@ func (g *gitea) commits(ctx context.Context, p *PullRequest, page int) ([]commit
 // feedPages bounds how far back a push is looked for, in pages of the repository's activities.
 const feedPages = 40
 
-// pushers reads the activities of the repository back to where the branch was made, and the pull request's own history.
-func (g *gitea) pushers(ctx context.Context, p *PullRequest) ([]push, bool, error) {
+// history reads the activities of the repository back to where the branch was made, and the pull request's own history.
+func (g *gitea) history(ctx context.Context, p *PullRequest) (past history, err error) {
 	type event struct {
 		Type string     `json:"type"`
 		User *giteaUser `json:"user"`
 		Body string     `json:"body"`
+
+		Created time.Time `json:"created_at"`
 	}
 	events, err := collect(func(page int) ([]event, bool, error) {
 		// What Gitea counts here is the page itself, from which it has left out what is no event; an empty one is null.
@@ -360,33 +362,35 @@ func (g *gitea) pushers(ctx context.Context, p *PullRequest) ([]push, bool, erro
 		return got, len(got) > 0, err
 	})
 	if err != nil {
-		return nil, false, err
+		return past, err
 	}
-	var pushes []push
 	for _, e := range events {
-		if e.Type == "pull_push" {
-			pushes = append(pushes, timelinePush(e.User.user(), e.Body))
+		switch {
+		case e.Type == "pull_push":
+			past.pushes = append(past.pushes, timelinePush(e.User.user(), e.Body))
+		case e.Type == "change_target_branch" && e.Created.After(past.retargeted):
+			past.retargeted = e.Created
 		}
 	}
 	if p.Branch == "" || !strings.EqualFold(p.HeadRepo, g.repo.String()) {
-		return pushes, false, nil // of a fork the token sees nothing, and a branch that never was has no pushes
+		return past, nil // of a fork the token sees nothing, and a branch that never was has no pushes
 	}
 	walk, more := pushWalk{branch: p.Branch, head: p.Head, opened: p.Created}, true
 	for page := 1; more && !walk.over && page <= feedPages; page++ {
 		var got []activity
 		if got, more, err = giteaList[activity](ctx, g, page, nil, "activities", "feeds"); err != nil {
-			return nil, false, err
+			return past, err
 		}
 		for _, a := range got {
 			walk.see(a)
 		}
 	}
-	pushes = append(pushes, walk.pushes...)
-	all := walk.known() && (walk.over || !more)
-	for _, p := range pushes {
-		all = all && p.user.ID != 0
+	past.pushes = append(past.pushes, walk.pushes...)
+	past.all = walk.known() && (walk.over || !more)
+	for _, p := range past.pushes {
+		past.all = past.all && p.user.ID != 0
 	}
-	return pushes, all, nil
+	return past, nil
 }
 
 // timelinePush is a push as the history of the pull request tells it, with the commits that it brought.

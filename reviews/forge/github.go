@@ -179,6 +179,31 @@ func (g *gitHub) commits(ctx context.Context, p *PullRequest, page int) ([]commi
 	return out, more(response, len(got)), nil
 }
 
+// history reads what the forge tells of the pull request, and of its branch.
+func (g *gitHub) history(ctx context.Context, p *PullRequest) (past history, err error) {
+	events, err := collect(func(page int) ([]*github.IssueEvent, bool, error) {
+		options := gitHubOptions(page)
+		got, response, err := g.api.Issues.ListIssueEvents(ctx, g.owner, g.name, p.Number, &options)
+		if err != nil {
+			return nil, false, plain(err)
+		}
+		return got, more(response, len(got)), nil
+	})
+	if err != nil {
+		return past, err
+	}
+	for _, e := range events {
+		switch e.GetEvent() {
+		case "base_ref_changed", "automatic_base_change_succeeded":
+			if at := e.GetCreatedAt().Time; at.After(past.retargeted) {
+				past.retargeted = at
+			}
+		}
+	}
+	past.pushes, past.all, err = g.pushers(ctx, p)
+	return past, err
+}
+
 // pushers reads the branch's activity back to where it was made.
 func (g *gitHub) pushers(ctx context.Context, p *PullRequest) ([]push, bool, error) {
 	if p.Branch == "" || p.HeadRepo == "" {

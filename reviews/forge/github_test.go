@@ -51,6 +51,7 @@ func newHub(t *testing.T) *hub {
 	t.Cleanup(h.server.Close)
 	h.json("GET /user", object{"id": 900, "login": "sallyport[bot]", "type": "Bot"})
 	h.json("GET pulls/7", pull(7, nil))
+	h.list("GET issues/7/events")
 	return h
 }
 
@@ -701,6 +702,28 @@ func TestGitHubContributors(t *testing.T) {
 	} else if approves := (forge.Review{ID: 1, User: forge.User{ID: 3}, State: forge.Approved, Commit: before}); approves.Approves(p, by) != nil || (forge.Review{ID: 1, User: forge.User{ID: 4}, State: forge.Approved, Commit: before}).Approves(p, by) == nil {
 		t.Errorf("%+v by %+v: %v", approves, by, approves.Approves(p, by))
 	}
+	for _, name := range []string{"base_ref_changed", "automatic_base_change_succeeded"} {
+		h.list("GET issues/7/events", object{"id": 1, "event": name, "created_at": at(7)}, object{"id": 2, "event": "labeled", "created_at": at(30)})
+		by, err := client.Contributors(t.Context(), p, signed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for minute, counts := range map[int]bool{6: false, 7: false, 8: true} {
+			submitted, err := time.Parse(time.RFC3339, at(minute))
+			if err != nil {
+				t.Fatal(err)
+			}
+			word := forge.Review{ID: 1, User: forge.User{ID: 3}, State: forge.Approved, Commit: head, Submitted: submitted}
+			if got := word.Approves(p, by); (got == nil) != counts {
+				t.Errorf("%s: approved in minute %d: %v", name, minute, got)
+			}
+		}
+	}
+	h.handle("GET issues/7/events", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 404, "Not Found") })
+	if by, err := client.Contributors(t.Context(), p, signed); err == nil {
+		t.Errorf("nobody tells whether it was retargeted: %+v", by)
+	}
+	h.list("GET issues/7/events")
 	pushes = all
 	h.list("GET pulls/7/commits", entry(before, account(2), account(3)), entry(head, nil, account(3)))
 	pushes[2]["timestamp"] = at(1) // the branch was deleted and made anew, so that its first pushes are not these

@@ -26,6 +26,10 @@ const (
 	Secret   Kind = "secret"
 	Network  Kind = "network address"
 	Pay      Kind = "pay"
+	Place    Kind = "position of a person"
+	Health   Kind = "health data"
+	Trait    Kind = "belief, origin or orientation"
+	Text     Kind = "text with personal data in it"
 )
 
 // Masks are the masks that fit a kind, the best one first. One of them has a form for every type.
@@ -84,7 +88,7 @@ func Judge(c Column) (Finding, bool) {
 // holds says whether columns of a type hold any of the kinds.
 func holds(typ string) bool {
 	switch typ {
-	case "text", "varchar", "bpchar", "citext", "name", "int4", "int8", "numeric", "float4", "float8", "money", "date", "timestamp", "timestamptz", "bytea", "uuid", "inet", "cidr", "_text", "_varchar":
+	case "text", "varchar", "bpchar", "citext", "name", "int4", "int8", "numeric", "float4", "float8", "money", "date", "timestamp", "timestamptz", "bytea", "uuid", "inet", "cidr", "point", "_text", "_varchar":
 		return true
 	}
 	return false
@@ -116,7 +120,18 @@ func words(name string) []string {
 var about = set("count number_of at on is has verified verification confirmed valid enabled status type kind format template subject id ids hint policy length expires expiry expired expiration version attempts changed updated created sent opted opt provider domain label title column table key_id algorithm limit days")
 
 // people are words of tables whose rows are people.
-var people = set("user users customer customers client clients person persons people employee employees staff member members patient patients contact contacts student students teacher teachers guest guests subscriber subscribers applicant applicants candidate candidates lead leads author authors driver drivers tenant tenants owner owners cardholder cardholders profile profiles passenger passengers donor donors beneficiary beneficiaries")
+var people = set(`user users customer customers client clients person persons people employee employees staff member members patient patients contact contacts student students teacher teachers guest guests subscriber subscribers applicant applicants candidate candidates lead leads author authors driver drivers tenant tenants owner owners cardholder cardholders profile profiles passenger passengers donor donors beneficiary beneficiaries
+	resident residents household households parent parents child children nurse nurses doctor doctors physician physicians worker workers volunteer volunteers attendee attendees recipient recipients
+	klant klanten gebruiker gebruikers medewerker medewerkers persoon personen lid leden deelnemer deelnemers bewoner bewoners huurder huurders leerling leerlingen docent docenten
+	kunde kunden benutzer nutzer mitarbeiter personen mitglied mitglieder patienten mieter schueler lehrer utilisateur utilisateurs personne personnes employe employes salarie salaries membre membres eleve eleves
+	usuario usuarios cliente clientes empleado empleados persona personas paciente pacientes alumno alumnos usuarios pessoa pessoas funcionario funcionarios utente utenti clienti dipendente dipendenti persone pazienti
+	kund kunder anvandare medlem medlemmar klient klienci osoba osoby pracownik pracownicy uzytkownik`)
+
+// towns are words that tell where somebody lives, where the table is about people.
+var towns = set("city town village plaats stad gemeente ort stadt ville commune ciudad localidad municipio cidade citta comune miasto county")
+
+// names are words that mean name, and say so of a person where the table is about people.
+var names = set("name naam nom nombre nome namn navn imie nazwa")
 
 func set(list string) map[string]bool {
 	m := map[string]bool{}
@@ -132,17 +147,31 @@ var phrases = []struct {
 	kind Kind
 	list []string
 }{
-	{Secret, []string{"password", "passwd", "passphrase", "pwd", "secret", "api key", "apikey", "private key", "access token", "refresh token", "auth token", "bearer token", "session token", "reset token", "token", "otp", "totp", "mfa seed", "recovery code", "credentials", "signing key", "encryption key", "client secret", "webhook secret", "pin code", "pin"}},
-	{Email, []string{"email", "e mail", "mail address", "emails"}},
-	{Phone, []string{"phone", "mobile", "telephone", "tel", "cell", "fax", "msisdn", "whatsapp", "phones"}},
-	{IBAN, []string{"iban", "bank account", "account no", "account number", "routing number", "sort code"}},
-	{Card, []string{"card number", "card no", "credit card", "creditcard", "pan", "cardnumber", "cc number", "cvv", "cvc"}},
-	{National, []string{"ssn", "social security", "sin", "bsn", "nino", "national id", "national insurance", "passport", "tax id", "tin", "taxpayer", "steuer id", "personnummer", "cpf", "nif", "dni", "pesel", "nir", "codice fiscale", "fiscal code", "aadhaar", "id card", "driver license", "drivers license", "driving licence", "license number", "insurance number", "medical record", "mrn"}},
-	{Birth, []string{"birth", "dob", "birthday", "birthdate", "date of birth", "born"}},
-	{Name, []string{"first name", "last name", "firstname", "lastname", "surname", "given name", "family name", "middle name", "maiden name", "full name", "fullname", "display name", "contact name", "customer name", "client name", "employee name", "patient name", "person name", "cardholder name", "account holder", "legal name", "recipient name", "vorname", "nachname", "prenom", "apellido", "forename", "holder name", "guest name", "owner name", "emergency contact"}},
-	{Address, []string{"street", "address", "addr", "address line", "postcode", "postal code", "zip", "zipcode", "zip code", "house number", "po box", "strasse", "plz", "apartment"}},
-	{Network, []string{"ip", "ip address", "ip addr", "remote addr", "client ip", "mac address", "mac", "last login ip"}},
-	{Pay, []string{"salary", "wage", "wages", "income", "compensation", "net pay", "gross pay", "bonus"}},
+	{Secret, []string{"password", "passwd", "passphrase", "pwd", "secret", "api key", "apikey", "private key", "access token", "refresh token", "auth token", "bearer token", "session token", "reset token", "token", "otp", "totp", "mfa seed", "recovery code", "credentials", "signing key", "encryption key", "client secret", "webhook secret", "pin code", "pin",
+		"wachtwoord", "passwort", "kennwort", "mot de passe", "contrasena", "clave", "senha", "geheim", "losenord", "haslo", "seed phrase", "private pem", "ssh key", "security answer", "pincode"}},
+	{Email, []string{"email", "e mail", "mail address", "emails",
+		"mail", "emailadres", "mailadres", "courriel", "correo", "correo electronico", "e mailadresse", "emailadresse", "epost", "contact mail"}},
+	{Phone, []string{"phone", "mobile", "telephone", "tel", "cell", "fax", "msisdn", "whatsapp", "phones",
+		"telefoon", "telefoonnummer", "mobiel", "gsm", "telefon", "telefonnummer", "handy", "handynummer", "mobil", "telephone", "portable", "telefono", "movil", "celular", "telefone", "telemovel", "cellulare", "komorka", "contact number", "contact no", "mobile no", "phone no", "handphone", "landline", "rufnummer"}},
+	{IBAN, []string{"iban", "bank account", "account no", "account number", "routing number", "sort code",
+		"rekeningnummer", "bankrekening", "bankrekeningnummer", "kontonummer", "konto", "compte bancaire", "rib", "cuenta bancaria", "conta bancaria", "conto corrente", "bank account number", "swift", "bic", "bban", "clabe"}},
+	{Card, []string{"card number", "card no", "credit card", "creditcard", "pan", "cardnumber", "cc number", "cvv", "cvc",
+		"kaartnummer", "kreditkarte", "kartennummer", "carte bancaire", "numero de carte", "tarjeta", "numero tarjeta", "cartao", "card pan", "primary account number", "creditcardnummer"}},
+	{National, []string{"ssn", "social security", "sin", "bsn", "nino", "national id", "national insurance", "passport", "tax id", "tin", "taxpayer", "steuer id", "personnummer", "cpf", "nif", "dni", "pesel", "nir", "codice fiscale", "fiscal code", "aadhaar", "id card", "driver license", "drivers license", "driving licence", "license number", "insurance number", "medical record", "mrn",
+		"burgerservicenummer", "sofinummer", "rijksregisternummer", "paspoort", "paspoortnummer", "rijbewijs", "rijbewijsnummer", "sozialversicherungsnummer", "steuernummer", "steueridentifikationsnummer", "ausweisnummer", "reisepass", "numero de securite sociale", "securite sociale", "numero secu", "passeport", "permis de conduire", "pasaporte", "cedula", "curp", "rfc", "rut", "nie", "documento", "rg", "passaporte", "passaporto", "cf", "codicefiscale", "personnr", "fodselsnummer", "cpr", "hetu", "identity number", "identity card", "national number", "citizen id", "social insurance", "health insurance number", "nhs number", "medicare number", "ein", "itin", "visa number", "licence plate", "license plate", "kenteken", "kennzeichen", "plate number", "vin"}},
+	{Birth, []string{"birth", "dob", "birthday", "birthdate", "date of birth", "born",
+		"geboortedatum", "geboren", "geburtsdatum", "geburtstag", "date de naissance", "naissance", "fecha de nacimiento", "nacimiento", "data de nascimento", "nascimento", "data di nascita", "nascita", "data urodzenia", "fodelsedatum", "year of birth", "yob", "birth year", "geboortejaar", "geburtsjahr"}},
+	{Name, []string{"first name", "last name", "firstname", "lastname", "surname", "given name", "family name", "middle name", "maiden name", "full name", "fullname", "display name", "contact name", "customer name", "client name", "employee name", "patient name", "person name", "cardholder name", "account holder", "legal name", "recipient name", "vorname", "nachname", "prenom", "apellido", "forename", "holder name", "guest name", "owner name", "emergency contact",
+		"voornaam", "achternaam", "tussenvoegsel", "roepnaam", "familienaam", "volledige naam", "naam klant", "familienname", "prenoms", "nom de famille", "nom complet", "nombres", "apellidos", "sobrenome", "apelido", "nome completo", "cognome", "nazwisko", "imie", "fornamn", "efternamn", "fornavn", "etternavn", "nick name", "nickname", "initials", "voorletters", "signatory", "signed by", "next of kin", "emergency contact name", "mother name", "father name", "spouse", "spouse name", "partner name", "partner", "contact person", "contactpersoon", "ansprechpartner", "beneficiary", "payee", "payer", "passenger", "attendee", "patient", "guardian", "ordered by name", "sender name", "receiver name", "to name", "from name", "addressee"}},
+	{Address, []string{"street", "address", "addr", "address line", "postcode", "postal code", "zip", "zipcode", "zip code", "house number", "po box", "strasse", "plz", "apartment",
+		"straat", "straatnaam", "huisnummer", "adres", "woonadres", "postadres", "woonplaats", "hausnummer", "adresse", "anschrift", "wohnort", "postleitzahl", "rue", "code postal", "calle", "direccion", "domicilio", "codigo postal", "rua", "endereco", "cep", "morada", "via", "indirizzo", "cap", "ulica", "kod pocztowy", "gata", "postnummer", "home town", "hometown", "residence", "place of birth", "birthplace", "birth place", "geboorteplaats", "geburtsort", "lieu de naissance", "suburb", "eircode", "pincode area", "shipping to", "ship to", "bill to", "line1", "line2", "what3words"}},
+	{Network, []string{"ip", "ip address", "ip addr", "remote addr", "client ip", "mac address", "mac", "last login ip",
+		"ip adres", "ipv", "last ip", "source ip", "src ip", "user agent fingerprint", "device fingerprint", "device id", "imei", "imsi", "advertising id", "idfa", "gaid"}},
+	{Pay, []string{"salary", "wage", "wages", "income", "compensation", "net pay", "gross pay", "bonus",
+		"salaris", "loon", "gehalt", "lohn", "einkommen", "inkomen", "salaire", "revenu", "sueldo", "salario", "ordenado", "renda", "stipendio", "reddito", "pay", "hourly rate", "day rate", "base pay", "annual pay", "net worth", "credit score", "commission", "remuneration", "pension", "pensioen"}},
+	{Place, []string{"latitude", "longitude", "lat", "lng", "lon", "long", "coordinates", "coords", "geo", "gps", "geolocation", "geopoint", "last location", "home location", "breedtegraad", "lengtegraad", "breitengrad", "laengengrad"}},
+	{Health, []string{"diagnosis", "diagnoses", "diagnose", "diagnosi", "diagnostic", "icd", "icd code", "medication", "medications", "medicatie", "medicine", "medikament", "medicament", "allergy", "allergies", "allergie", "allergien", "blood type", "blood group", "bloedgroep", "blutgruppe", "symptoms", "symptomen", "symptome", "treatment", "behandeling", "behandlung", "prescription", "dosage", "disability", "handicap", "vaccination", "vaccine", "test result", "lab result", "anamnesis", "anamnese", "illness", "ziekte", "krankheit", "maladie", "enfermedad", "klachten", "aandoening", "medical", "medical history", "medical notes", "health", "complaint text", "body mass index", "bmi", "pregnant", "pregnancy", "therapy"}},
+	{Trait, []string{"religion", "religie", "konfession", "religione", "ethnicity", "ethnic", "race", "etniciteit", "sexual orientation", "orientation", "sexuality", "political party", "political affiliation", "political view", "trade union", "union membership", "criminal record", "convictions", "strafblad"}},
 }
 
 // byName says what a column's name says. hint is the phrase that did.
@@ -167,8 +196,11 @@ func byName(c Column) (Kind, string) {
 		return best, hint
 	}
 	last := w[len(w)-1]
-	if last == "name" && len(w) == 1 && slices.ContainsFunc(words(c.Table), func(t string) bool { return people[t] }) {
+	if names[last] && len(w) == 1 && slices.ContainsFunc(words(c.Table), func(t string) bool { return people[t] }) {
 		return Name, "name"
+	}
+	if towns[last] && slices.ContainsFunc(words(c.Table), func(t string) bool { return people[t] }) {
+		return Address, last
 	}
 	return "", ""
 }
@@ -204,6 +236,10 @@ func plausible(k Kind, typ, hint string, values []string) bool {
 		return (textual(typ) || typ == "bytea" || typ == "uuid" || hint == "pin" || hint == "pin code") && (hint != "token" || share(func(s string) bool { return len(s) >= 16 }))
 	case Network:
 		return typ == "inet" || typ == "cidr" || textual(typ) && share(isNetwork)
+	case Place:
+		return typ == "point" || number || slices.Contains([]string{"float4", "float8"}, typ) || textual(typ) && share(isPosition)
+	case Health, Trait:
+		return textual(typ) || number
 	case Pay:
 		return number || slices.Contains([]string{"money", "float4", "float8"}, typ)
 	}

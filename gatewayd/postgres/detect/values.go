@@ -1,6 +1,7 @@
 package detect
 
 import (
+	_ "embed"
 	"math"
 	"math/big"
 	"net/mail"
@@ -31,6 +32,12 @@ var detectors = []detector{
 	{National, isNational, 80, 2, true, nil},
 	{Secret, isSecret, 60, 2, true, nil},
 	{Phone, isPhone, 70, 3, true, nil},
+	{National, isCounted, 90, 6, true, []string{"int8", "int4", "numeric"}},
+	{Place, isPosition, 80, 3, true, []string{"point"}},
+	{Address, isStreet, 50, 3, true, nil},
+	{Address, isPostcode, 80, 3, true, nil},
+	{Name, isNamed, 60, 4, true, nil},
+	{Text, mentions, 25, 3, true, nil},
 }
 
 func isEmail(s string) bool {
@@ -181,4 +188,123 @@ func isNetwork(s string) bool {
 	}
 	_, err := netip.ParseAddr(s)
 	return err == nil
+}
+
+//go:embed names.txt
+var firstNamesText string
+
+// firstNames are first names that many people have, of some twenty languages.
+var firstNames = set(firstNamesText)
+
+var positionForm = regexp.MustCompile(`^\(?-?[0-9]{1,2}\.[0-9]{3,}[,; ] ?-?[0-9]{1,3}\.[0-9]{3,}\)?$`)
+
+// isPosition takes a latitude and a longitude in one value.
+func isPosition(s string) bool { return positionForm.MatchString(s) }
+
+// streetForm is a word for a street beside a house number, in the languages that most addresses of Europe and America are written in.
+var streetForm = regexp.MustCompile(`(?i)^([0-9]+[a-z]?,? .*\b(street|st|road|rd|avenue|ave|lane|ln|drive|dr|boulevard|blvd|court|close|terrace|way|square|parkway|rue|chemin|allée|allee|quai|place|impasse)\b.*|` +
+	`.*((stra(ss|ß|at)e?|gasse|allee|platz|weg|laan|plein|gracht|kade|dijk|singel|steeg|dreef|gatan|vägen|gade|vej|gata|veien)\b|str\.)[^0-9]{0,4}[0-9]+.*|` +
+	`(calle|c/|avenida|av\.|paseo|plaza|carrer|via|viale|piazza|corso|vicolo|rua|travessa|praça|ul\.|ulica|aleja|os\.)\s.*[0-9]+.*)$`)
+
+func isStreet(s string) bool { return len(s) <= 120 && streetForm.MatchString(s) }
+
+// postcodeForm are those with letters in them: rows of digits may be anything.
+var postcodeForm = regexp.MustCompile(`^([0-9]{4} ?[A-Z]{2}|[A-Z]{1,2}[0-9][0-9A-Z]? [0-9][A-Z]{2}|[A-Z][0-9][A-Z] [0-9][A-Z][0-9]|[0-9]{2}-[0-9]{3}|[A-Z]{1,2}-[0-9]{4,5}|[0-9]{5}-[0-9]{4}|[0-9]{5}-[0-9]{3})$`)
+
+func isPostcode(s string) bool { return postcodeForm.MatchString(s) }
+
+var countedForm = regexp.MustCompile(`^[0-9]{2}[0-9. /-]{6,14}[0-9]$`)
+
+// isCounted takes rows of digits with the checksum of a national number: one of the
+// Netherlands, Poland, Brazil, Sweden, Belgium, France, Switzerland or Germany. One row in ten has one by chance, nine in ten do not.
+func isCounted(s string) bool {
+	if !countedForm.MatchString(s) {
+		return false
+	}
+	d := onlyDigits(s)
+	weigh := func(weights ...int) int {
+		sum := 0
+		for i, w := range weights {
+			sum += w * int(d[i]-'0')
+		}
+		return sum
+	}
+	number := func(s string) int64 { n, _ := strconv.ParseInt(s, 10, 64); return n }
+	switch len(d) {
+	case 9:
+		return weigh(9, 8, 7, 6, 5, 4, 3, 2, -1)%11 == 0
+	case 10:
+		return luhn(d) && number(d[2:4]) >= 1 && number(d[2:4]) <= 12
+	case 11:
+		pesel := weigh(1, 3, 7, 9, 1, 3, 7, 9, 1, 3, 1)%10 == 0 && (number(d[2:4])%20+19)%20 < 12
+		first := weigh(10, 9, 8, 7, 6, 5, 4, 3, 2) * 10 % 11 % 10
+		second := weigh(11, 10, 9, 8, 7, 6, 5, 4, 3, 2) * 10 % 11 % 10
+		belgian := number(d[9:]) == 97-number(d[:9])%97 || number(d[9:]) == 97-number("2"+d[:9])%97
+		return pesel || first == int(d[9]-'0') && second == int(d[10]-'0') || belgian || steuer(d)
+	case 12:
+		return luhn(d[2:]) && number(d[4:6]) >= 1 && number(d[4:6]) <= 12
+	case 13:
+		return strings.HasPrefix(d, "756") && weigh(1, 3, 1, 3, 1, 3, 1, 3, 1, 3, 1, 3, 1)%10 == 0
+	case 15:
+		return (d[0] == '1' || d[0] == '2') && number(d[13:]) == 97-number(d[:13])%97
+	}
+	return false
+}
+
+// steuer checks the digit of a German tax number.
+func steuer(d string) bool {
+	product := 10
+	for i := range 10 {
+		sum := (int(d[i]-'0') + product) % 10
+		if sum == 0 {
+			sum = 10
+		}
+		product = sum * 2 % 11
+	}
+	return d[0] != '0' && (11-product)%10 == int(d[10]-'0')
+}
+
+var (
+	titles    = set("mr mrs ms miss dr prof sir herr frau hr fr dhr mevr mw de heer mevrouw m mme mlle monsieur madame señor señora sr sra don doña sig dott")
+	separates = regexp.MustCompile(`[\s,.;/]+`)
+)
+
+// isNamed says whether a value is formed like a name and has a first name among its words that many people have.
+func isNamed(s string) bool {
+	if !personal(s) || strings.ToUpper(s) == s && len(s) <= 4 {
+		return false
+	}
+	for i, w := range separates.Split(strings.ToLower(s), 6) {
+		if firstNames[w] && (i < 2 || strings.Contains(s, ",")) {
+			return true
+		}
+		if i == 0 && titles[w] && strings.Contains(s, " ") {
+			return true
+		}
+	}
+	return false
+}
+
+var (
+	mailWithin  = regexp.MustCompile(`[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}`)
+	phoneWithin = regexp.MustCompile(`(\+|\b00)[1-9][0-9][0-9 ().-]{6,16}[0-9]`)
+	digitWithin = regexp.MustCompile(`\b[0-9][0-9 -]{11,21}[0-9]\b`)
+	ibanWithin  = regexp.MustCompile(`\b[A-Z]{2}[0-9]{2}[A-Z0-9]( ?[A-Z0-9]){10,29}\b`)
+	ssnWithin   = regexp.MustCompile(`\b[0-8][0-9]{2}-[0-9]{2}-[0-9]{4}\b`)
+	localWithin = regexp.MustCompile(`\b0[1-9][0-9]{0,3}[ /-][0-9]{2,4}([ -]?[0-9]{2,4}){1,3}\b`)
+)
+
+// mentions says whether a longer text has an e-mail address, a phone, card, bank or social security number in it.
+func mentions(s string) bool {
+	return strings.Contains(s, " ") && !strings.HasPrefix(s, "http") && (mailWithin.MatchString(s) || phoneWithin.MatchString(s) || ssnWithin.MatchString(s) || localWithin.MatchString(s) ||
+		anyOf(digitWithin.FindAllString(s, 5), isCard) || anyOf(ibanWithin.FindAllString(s, 5), isIBAN))
+}
+
+func anyOf(list []string, f func(string) bool) bool {
+	for _, s := range list {
+		if f(s) {
+			return true
+		}
+	}
+	return false
 }

@@ -37,6 +37,10 @@ type analysis struct {
 	free, fixed map[int]bool
 	exact       bool
 	types       int
+	// inner says that the answer of the text is not described by itself; origins are
+	// the columns that its description has to name.
+	inner   bool
+	origins []Origin
 	// kept are the places where a masked relation stays a relation: what is
 	// written to or defined there. bare are the names that stay unqualified:
 	// WITH queries and the names in FOR UPDATE OF.
@@ -51,6 +55,8 @@ type facts struct {
 	columns        []columnRef
 	params         []int
 	levels         []*selectLevel
+	sites          []*site
+	tokens         []token
 	writtenOut     map[int]bool   // places of column references that became something else
 	aliases        map[string]int // names of range items, and how many there are of each
 	written        map[string]bool
@@ -63,6 +69,7 @@ type facts struct {
 	setOperation   bool
 	executesMasked bool // runs a prepared statement that reads a masked relation
 	callsListed    bool
+	planOnly       bool // EXPLAIN without ANALYZE
 	writes         bool
 	secret         bool                       // its literals are digested whatever they meet
 	derived        map[[2]string]int          // alias and column of sub-selects and WITH queries in FROM
@@ -81,9 +88,11 @@ type use struct {
 	start, end int // of the name
 	from, to   int // of what a sub-select replaces: the name, ONLY before it and * behind it
 	hasAlias   bool
+	renamed    bool // the alias has column names of its own
 	only       bool
 	sample     string          // TABLESAMPLE …, when it moves into the sub-select
 	system     []string        // system columns that the sub-select shows
+	fence      string          // a condition of its own that the sub-select has
 	filter     []string        // conditions on raw values, which the sub-select has
 	reached    map[string]bool // the columns that the sub-select shows, nil for all
 	read       bool            // false for the target of a write, until something of it is read
@@ -153,6 +162,10 @@ func (a *analysis) settle() {
 	f := a.facts
 	touches := f.executesMasked
 	a.systemColumns()
+	fences := len(a.edits)
+	a.fences()
+	late := slices.Clone(a.edits[fences:]) // where they meet others, they come last
+	a.edits = a.edits[:fences]
 	var effects effectSet
 	for _, u := range f.uses {
 		if u.masked != nil && !u.masked.system {
@@ -170,6 +183,7 @@ func (a *analysis) settle() {
 		effects.add(e)
 	}
 	a.qualifyColumns()
+	a.edits = append(a.edits, late...)
 	a.ambiguousFields()
 	sensitive := touches && f.meetsMasked()
 	if sensitive || f.secret {
@@ -296,7 +310,7 @@ func (a *analysis) finish(tree *pg.ParseResult) Statement {
 	st := Statement{
 		Command:     policies.Command{Protocol: "postgres", Statement: a.text, Effects: a.effects},
 		Parts:       a.parts,
-		ScrubErrors: a.scrub, Masked: a.masked, Lookups: a.lookedUp, input: a.text,
+		ScrubErrors: a.scrub, Masked: a.masked, Lookups: a.lookedUp, Origins: a.origins, input: a.text,
 	}
 	if len(tree.Stmts) == 0 {
 		st.Parts = []Part{{Kind: KindEmpty}}

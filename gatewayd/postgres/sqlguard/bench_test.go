@@ -37,7 +37,15 @@ func BenchmarkGuard(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	g, err := New(catalog, Options{Masks: []Mask{{Column: "app.customers.email", With: "email"}}})
+	identities := &Identities{relations: make(map[string]*identity)} // as a server would have them
+	for i, r := range catalog.Relations {
+		id := &identity{relation: uint32(16384 + i)}
+		for n, col := range r.Columns {
+			id.columns, id.numbers = append(id.columns, col.Name), append(id.numbers, int16(n+1))
+		}
+		identities.relations[key(r.Schema, r.Name)] = id
+	}
+	g, err := New(catalog, Options{Masks: []Mask{{Column: "app.customers.email", With: "email"}}, Identities: identities})
 	if err != nil {
 		b.Fatal(err)
 	}

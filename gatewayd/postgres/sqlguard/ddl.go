@@ -35,9 +35,7 @@ func (a *analysis) definition(m any) {
 		}
 		f.verbs = append(f.verbs, policies.Effect{Verb: "create", Object: n.Schemaname + ".*"})
 	case *pg.CreateEnumStmt:
-		if names := stringsOf(n.TypeName); a.qualifiedName(names, "type") {
-			f.verbs = append(f.verbs, policies.Effect{Verb: "create", Object: strings.Join(names, ".")})
-		}
+		a.createEnum(n)
 	case *pg.CompositeTypeStmt:
 		if a.unmaskedOnly("CREATE TYPE") {
 			if a.creates(n.Typevar, KindDDL) != nil {
@@ -61,8 +59,8 @@ func (a *analysis) definition(m any) {
 			a.options(n.Options)
 		}
 	case *pg.AlterEnumStmt:
-		if names := stringsOf(n.TypeName); a.unmaskedOnly("ALTER TYPE") && a.qualifiedName(names, "type") {
-			f.verbs = append(f.verbs, policies.Effect{Verb: "alter", Object: strings.Join(names, ".")})
+		if names := stringsOf(n.TypeName); n.OldVal == "" || a.unmaskedOnly("ALTER TYPE … RENAME VALUE") {
+			a.changesType(names, "alter")
 		}
 	case *pg.DropStmt:
 		a.drop(n)
@@ -311,6 +309,46 @@ func (a *analysis) createIndex(n *pg.IndexStmt) {
 	children(rest, a.visitDefinition)
 }
 
+// createEnum notes a new enum type, whose name the parser reports no place of: it stands behind CREATE TYPE.
+func (a *analysis) createEnum(n *pg.CreateEnumStmt) {
+	names := stringsOf(n.TypeName)
+	l := lexer{s: a.text, at: a.facts.start}
+	l.next()
+	l.next()
+	at, _ := l.next()
+	if len(names) == 0 || len(names) > 2 {
+		a.unsupported("this name of a type")
+		return
+	}
+	r := &pg.RangeVar{Relname: names[len(names)-1], Location: int32(at.start)} // texts are at most 16 MiB
+	if len(names) == 2 {
+		r.Schemaname = names[0]
+	}
+	if u := a.creates(r, KindDDL); u != nil && u.schema == "pg_temp" {
+		a.unsupported("a temporary type")
+	}
+}
+
+// changesType notes what is done to a type. Without a schema the server takes
+// the first of the search path that has it, so that the review has to allow each.
+func (a *analysis) changesType(names []string, verb string) {
+	schemas := a.path
+	if len(names) > 1 {
+		if !a.qualifiedName(names, "type") {
+			return
+		}
+		schemas = names[:1]
+	}
+	for _, schema := range schemas {
+		if schema != "pg_temp" {
+			a.facts.verbs = append(a.facts.verbs, policies.Effect{Verb: verb, Object: schema + "." + names[len(names)-1]})
+		}
+	}
+	if len(a.facts.verbs) == 0 {
+		a.refuse("unqualified_name", "the name of this type must be written as schema.name")
+	}
+}
+
 func (a *analysis) createType(name []*pg.Node) {
 	names := stringsOf(name)
 	if !a.unmaskedOnly("CREATE TYPE") || !a.qualifiedName(names, "type") {
@@ -405,11 +443,7 @@ func (a *analysis) drop(n *pg.DropStmt) {
 		return
 	case n.RemoveType == pg.ObjectType_OBJECT_TYPE, n.RemoveType == pg.ObjectType_OBJECT_DOMAIN:
 		for _, o := range n.Objects {
-			names := stringsOf(o.GetTypeName().GetNames())
-			if !a.qualifiedName(names, "type") {
-				return
-			}
-			a.facts.verbs = append(a.facts.verbs, policies.Effect{Verb: "drop", Object: strings.Join(names, ".")})
+			a.changesType(stringsOf(o.GetTypeName().GetNames()), "drop")
 		}
 		return
 	case !droppable[n.RemoveType]:
@@ -436,8 +470,11 @@ func (a *analysis) drop(n *pg.DropStmt) {
 
 func (a *analysis) dropOne(r *pg.RangeVar, missingOk bool) {
 	if missingOk && !a.exists(r) {
-		if r.Schemaname == "" {
-			a.refuse("unqualified_name", "there is no %s to drop in the search path; write it as schema.name", r.Relname)
+		if r.Schemaname == "" { // what somebody else may have made by now is dropped where the review allows it
+			if u := a.creates(r, KindDDL); u != nil {
+				u.verbs[0].Verb = "drop"
+				a.facts.part.Kind, a.facts.part.Temp = KindDDL, nil
+			}
 			return
 		}
 		a.facts.verbs = append(a.facts.verbs, policies.Effect{Verb: "drop", Object: r.Schemaname + "." + r.Relname})

@@ -108,6 +108,9 @@ func (a *analysis) insert(n *pg.InsertStmt) {
 			a.maskedTarget(u, true, n.OnConflictClause)
 		}
 		a.returning(u, n.ReturningList)
+		if c := n.OnConflictClause; c != nil && c.Action == pg.OnConflictAction_ONCONFLICT_UPDATE {
+			a.facts.sites = append(a.facts.sites, &site{anchor: leftmost(nodes(c.TargetList)...), words: []string{"set"}, uses: []*use{u}})
+		}
 	})
 }
 
@@ -177,6 +180,7 @@ func (a *analysis) update(n *pg.UpdateStmt) {
 			a.bindTarget(u, nodes(n.TargetList)...)
 		}
 		a.returning(u, n.ReturningList, n.FromClause...)
+		a.writeSite(u, "update", n.WhereClause, n.FromClause)
 	})
 }
 
@@ -196,6 +200,7 @@ func (a *analysis) delete(n *pg.DeleteStmt) {
 			a.maskedTarget(u, false, inner(n.WhereClause))
 		}
 		a.returning(u, n.ReturningList, n.UsingClause...)
+		a.writeSite(u, "delete", n.WhereClause, n.UsingClause)
 	})
 }
 
@@ -238,7 +243,16 @@ func (a *analysis) merge(n *pg.MergeStmt) {
 			}
 		}
 		a.returning(u, n.ReturningList)
+		a.facts.sites = append(a.facts.sites, &site{anchor: u.start, words: []string{"into"}, merge: true, uses: append(a.facts.usesOf([]*pg.Node{n.SourceRelation}), u)})
 	})
+}
+
+// writeSite notes where UPDATE or DELETE can be fenced. WHERE CURRENT OF stands alone,
+// and needs no fence: the cursor has the table locked.
+func (a *analysis) writeSite(u *use, word string, where *pg.Node, from []*pg.Node) {
+	if where.GetCurrentOfExpr() == nil {
+		a.facts.sites = append(a.facts.sites, &site{anchor: u.start, words: []string{word}, uses: append(a.facts.usesOf(from), u)})
+	}
 }
 
 func nodes(list []*pg.Node) []any {

@@ -109,10 +109,11 @@ func (a *analysis) prefix(at int, schema string) {
 
 // fieldName refuses a field that could be a function call in disguise: qualifier.name or (expression).name.
 func (a *analysis) fieldName(qualifier, name string) {
-	if !deniedFunctions[name] && checkedFunctions[name] == nil && len(a.g.catalog.functions[name]) == 0 {
+	own := slices.ContainsFunc(a.g.catalog.functions[name], func(f Object) bool { return !computingExtensions[f.Extension] })
+	if !deniedFunctions[name] && checkedFunctions[name] == nil && !own {
 		return
 	}
-	if qualifier != "" && a.g.catalog.hasColumnNamed(name) {
+	if qualifier != "" {
 		a.facts.ambiguous = append(a.facts.ambiguous, [2]string{qualifier, name})
 		return
 	}
@@ -131,7 +132,7 @@ func (a *analysis) ambiguousFields() {
 			if also {
 				known++
 			}
-			if (u.alias == pair[0] || also) && u.rel != nil && u.rel.Column(pair[1]) != nil {
+			if (u.alias == pair[0] || also) && !u.renamed && u.rel != nil && u.rel.Column(pair[1]) != nil {
 				found++
 			}
 		}
@@ -232,7 +233,7 @@ func (a *analysis) callSetConfig(n *pg.FuncCall) {
 			a.setting(name, value, splitSearchPath(value), local.GetBoolval())
 			return
 		case name != "search_path":
-			if !settingAllowed(name, value) {
+			if !SettingAllowed(name, value) {
 				a.refuseSetting(name)
 			}
 			return
@@ -343,6 +344,10 @@ func (a *analysis) callSequence(n *pg.FuncCall) {
 		return
 	}
 	arg, kind := n.Args[0], "S"
+	current := n.Funcname[len(n.Funcname)-1].GetString_().GetSval() == "currval"
+	if current && arg.GetParamRef() != nil {
+		return // PHP's lastInsertId: it shows what nextval gave this session before
+	}
 	var columns []string
 	if owned := a.serialSequence(arg); owned != nil {
 		arg, kind = owned.Args[0], "rp"
@@ -371,7 +376,7 @@ func (a *analysis) callSequence(n *pg.FuncCall) {
 		a.qualifyConstant(arg, t)
 	}
 	verb := "update"
-	if n.Funcname[len(n.Funcname)-1].GetString_().GetSval() == "currval" {
+	if current {
 		verb = "select"
 	}
 	a.facts.verbs = append(a.facts.verbs, policies.Effect{Verb: verb, Object: t.object(), Columns: columns})

@@ -25,6 +25,9 @@ type Options struct {
 	// Reviewed is the catalog that the people knew who wrote the masks. Columns
 	// of masked relations that it does not have are masked. Nil: nobody knows.
 	Reviewed *Catalog
+	// Identities are those of the catalog's relations on the server that statements go
+	// to. Nil: no statement is sent, so none is fenced.
+	Identities *Identities
 	// Digest replaces a literal in recorded text. Nil replaces every one by "redacted".
 	Digest func(string) string
 }
@@ -32,14 +35,15 @@ type Options struct {
 // Guard understands statements against one catalog and one set of masks. It is
 // immutable and safe for concurrent use.
 type Guard struct {
-	catalog *Catalog
-	masked  map[string]*maskedRelation // by key(schema, name)
-	blocked map[string]string          // relations that cannot be read soundly, and why
-	listed  map[string]bool            // functions, by key(schema, name)
-	byName  map[string][]string        // schemas of listed functions, by name
-	digest  func(string) string
-	hasMask bool
-	masker  masker
+	catalog    *Catalog
+	masked     map[string]*maskedRelation // by key(schema, name)
+	blocked    map[string]string          // relations that cannot be read soundly, and why
+	listed     map[string]bool            // functions, by key(schema, name)
+	byName     map[string][]string        // schemas of listed functions, by name
+	digest     func(string) string
+	hasMask    bool
+	masker     masker
+	identities *Identities
 	// problems are the masks that make their relations unreadable.
 	problems []MaskProblem
 }
@@ -59,7 +63,7 @@ func New(cat *Catalog, opt Options) (*Guard, error) {
 		}
 	}
 	g := &Guard{
-		catalog: cat, digest: opt.Digest, hasMask: len(opt.Masks) > 0, masker: masker{cat, opt.HashFunction}, problems: problems,
+		catalog: cat, digest: opt.Digest, hasMask: len(opt.Masks) > 0, masker: masker{cat, opt.HashFunction}, problems: problems, identities: opt.Identities,
 		listed: make(map[string]bool), byName: make(map[string][]string),
 	}
 	if g.digest == nil {
@@ -93,6 +97,11 @@ func (g *Guard) Masked() bool { return g.hasMask }
 
 // Understand says what a text would do in a scope, and rewrites it so that it can do nothing else.
 func (g *Guard) Understand(text string, scope Scope) Statement {
+	return g.understand(text, scope, false)
+}
+
+// understand is Understand; inner says that the text will be a part of another one.
+func (g *Guard) understand(text string, scope Scope, inner bool) Statement {
 	if reason := prescan(text); reason != "" {
 		return g.refused(text, "unparsable_text", "this statement cannot be examined: "+reason)
 	}
@@ -101,6 +110,7 @@ func (g *Guard) Understand(text string, scope Scope) Statement {
 		return g.refused(text, "syntax_error", "syntax error: "+parseErrorText(err))
 	}
 	a := newAnalysis(g, text, scope)
+	a.inner = inner || len(tree.Stmts) != 1
 	for _, raw := range tree.Stmts {
 		a.statement(raw)
 		if a.refusal != nil {

@@ -201,8 +201,12 @@ func (m *maskedRelation) sub(u *use) string {
 		fmt.Fprintf(&b, "c%d", i+1)
 	}
 	b.WriteString(")" + u.sample)
-	if len(u.filter) > 0 {
-		b.WriteString(" where " + strings.Join(u.filter, " and "))
+	conditions := u.filter
+	if u.fence != "" {
+		conditions = append([]string{u.fence}, conditions...)
+	}
+	if len(conditions) > 0 {
+		b.WriteString(" where " + strings.Join(conditions, " and "))
 	}
 	if m.source != "" && m.rel.Barrier {
 		b.WriteString(" offset 0") // keeps the reader's conditions out of the definition

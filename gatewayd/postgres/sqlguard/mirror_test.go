@@ -47,9 +47,7 @@ func newMirror(t *testing.T, w *world) *world {
 				}
 			}
 		}
-		if _, _, err := one.exec("vacuum full analyze"); err != nil {
-			t.Fatal(err)
-		}
+		one.compact(t)
 	}
 	return m
 }

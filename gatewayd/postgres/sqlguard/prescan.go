@@ -43,6 +43,7 @@ func prescan(s string) (reason string) {
 type depthMeter struct {
 	levels []depthLevel
 	cases  int
+	label  bool // the token before was a dot or AS: a keyword behind it is a name
 }
 
 // depthLevel is what one pair of parentheses holds.
@@ -51,6 +52,14 @@ type depthLevel struct {
 	inside int // the deepest pair since the last comma
 	chain  int // set operations and joins, which commas do not interrupt
 	most   int // the most that any element came to
+	cases  []caseRun
+}
+
+// caseRun is a CASE … END in one pair of parentheses. Its branches stand beside
+// each other in the tree, as elements between commas do.
+type caseRun struct {
+	before int // run at CASE
+	most   int // the most that any branch came to
 }
 
 func (l depthLevel) depth() int { return max(l.most, l.run+l.inside) + l.chain }
@@ -60,6 +69,8 @@ func (d *depthMeter) add(t token, text string) string {
 		d.levels = append(make([]depthLevel, 0, 8), depthLevel{})
 	}
 	top := &d.levels[len(d.levels)-1]
+	label := d.label
+	d.label = t.kind == tokDot || t.kind == tokWord && strings.EqualFold(text, "as")
 	switch t.kind {
 	case tokOpen:
 		top.run++
@@ -78,6 +89,7 @@ func (d *depthMeter) add(t token, text string) string {
 	case tokComma:
 		top.most = max(top.most, top.run+top.inside)
 		top.run, top.inside = 0, 0
+		top.cases = top.cases[:0]
 	case tokSemicolon:
 		d.levels = d.levels[:1]
 		d.levels[0] = depthLevel{}
@@ -85,7 +97,7 @@ func (d *depthMeter) add(t token, text string) string {
 		return ""
 	case tokWord:
 		top.run++
-		d.word(top, text)
+		d.word(top, text, label)
 		if len(d.levels)+d.cases > maxNesting {
 			return "it nests more than 200 levels deep; write it flatter, with WITH queries or temporary tables"
 		}
@@ -105,7 +117,7 @@ func (d *depthMeter) add(t token, text string) string {
 }
 
 // word counts the keywords that build a tree of their own.
-func (d *depthMeter) word(top *depthLevel, text string) {
+func (d *depthMeter) word(top *depthLevel, text string, label bool) {
 	if len(text) < 3 || len(text) > 9 {
 		return
 	}
@@ -114,7 +126,20 @@ func (d *depthMeter) word(top *depthLevel, text string) {
 		top.chain += 2
 	case "case":
 		d.cases++
+		if !label {
+			top.cases = append(top.cases, caseRun{before: top.run, most: top.run})
+		}
+	case "when":
+		if n := len(top.cases); n > 0 && !label {
+			top.most = max(top.most, top.run+top.inside)
+			top.cases[n-1].most = max(top.cases[n-1].most, top.run)
+			top.run = top.cases[n-1].before + 1
+		}
 	case "end":
 		d.cases = max(0, d.cases-1)
+		if n := len(top.cases); n > 0 && !label {
+			top.run = max(top.run, top.cases[n-1].most)
+			top.cases = top.cases[:n-1]
+		}
 	}
 }

@@ -1,6 +1,8 @@
 package sqlguard
 
 import (
+	"slices"
+
 	pg "github.com/pganalyze/pg_query_go/v6"
 
 	"github.com/sallyport-dev/sallyport/policies"
@@ -88,6 +90,9 @@ func (a *analysis) visit(m any) {
 		a.derived(n)
 	case *pg.RangeFunction:
 		a.alias(n.Alias)
+		for _, col := range n.Coldeflist { // that no name stands twice in
+			a.facts.derived[[2]string{n.GetAlias().GetAliasname(), col.GetColumnDef().GetColname()}]++
+		}
 		if !a.allSettings(n) {
 			children(n, a.visitBelow)
 		}
@@ -134,9 +139,19 @@ func (a *analysis) alias(alias *pg.Alias) {
 		return
 	}
 	a.facts.aliases[alias.Aliasname]++
-	if len(alias.Colnames) > 0 {
-		a.facts.aliasColumns = true
+	a.renames(alias)
+}
+
+// renames notes the column names of an alias, which it surely has then. It says whether there are any.
+func (a *analysis) renames(alias *pg.Alias) bool {
+	names := alias.GetColnames()
+	for i, n := range names {
+		if !slices.ContainsFunc(names[:i], func(m *pg.Node) bool { return m.GetString_().GetSval() == n.GetString_().GetSval() }) {
+			a.facts.derived[[2]string{alias.Aliasname, n.GetString_().GetSval()}]++
+		}
 	}
+	a.facts.aliasColumns = a.facts.aliasColumns || len(names) > 0
+	return len(names) > 0
 }
 
 // derived notes the column names of a sub-select in FROM.
@@ -165,15 +180,28 @@ func (a *analysis) columnsOf(n *pg.Node) map[string]bool {
 		switch {
 		case r.GetName() != "":
 			names[r.Name] = true
-		case isStar(r.GetVal()) && len(ref) == 1:
+		case isStar(r.GetVal()):
 			for _, from := range q.FromClause {
-				a.columnsFrom(from, names)
+				if len(ref) == 1 || len(ref) == 2 && knownAs(from) == ref[0] {
+					a.columnsFrom(from, names)
+				}
 			}
-		case len(ref) > 0 && !isStar(r.GetVal()):
+		case len(ref) > 0:
 			names[ref[len(ref)-1]] = true
 		}
 	}
 	return names
+}
+
+// knownAs is the alias of an item of FROM, "" where it has none or is a join.
+func knownAs(n *pg.Node) string {
+	switch m := inner(n).(type) {
+	case *pg.RangeVar:
+		return aliasOf(m)
+	case *pg.RangeSubselect:
+		return m.Alias.GetAliasname()
+	}
+	return ""
 }
 
 // columnsFrom adds the columns that an item of FROM surely has.
@@ -237,6 +265,11 @@ func (a *analysis) selectStmt(n *pg.SelectStmt, outermost bool) {
 			a.selectStmt(n.Rarg, false)
 		}
 		level.uses = a.facts.usesOf(n.FromClause)
+		s := &site{anchor: leftmost(nodes(n.FromClause)...), words: []string{"from", "table"}, uses: level.uses}
+		if outermost && plainLevel(n) {
+			s.top = n
+		}
+		a.facts.sites = append(a.facts.sites, s)
 		a.locks(n, a.facts.uses[before:])
 		a.groupByKey(n)
 		a.tableCommand(n)

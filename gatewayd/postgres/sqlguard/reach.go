@@ -40,7 +40,7 @@ func (a *analysis) unmaskedRead(u *use) bool {
 			return false
 		}
 	}
-	if u.sample != "" {
+	if u.sample != "" || u.fence != "" {
 		return false
 	}
 	columns := make([]string, len(u.rel.Columns))

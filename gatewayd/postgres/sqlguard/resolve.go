@@ -71,9 +71,17 @@ func (a *analysis) withQueries(w *pg.WithClause, body func()) {
 		}
 		children(cte, a.visitBelow)
 		scope[cte.Ctename] = true
-		if _, twice := a.facts.withColumns[cte.Ctename]; twice || len(cte.Aliascolnames) > 0 {
+		_, twice := a.facts.withColumns[cte.Ctename]
+		switch {
+		case twice:
 			a.facts.withColumns[cte.Ctename] = nil
-		} else {
+		case len(cte.Aliascolnames) > 0:
+			names := make(map[string]bool)
+			for _, name := range stringsOf(cte.Aliascolnames) {
+				names[name] = true
+			}
+			a.facts.withColumns[cte.Ctename] = names
+		default:
 			a.facts.withColumns[cte.Ctename] = a.columnsOf(cte.Ctequery)
 		}
 	}
@@ -235,9 +243,7 @@ func (a *analysis) note(r *pg.RangeVar, t target) *use {
 	}
 	u.qualified = r.Schemaname != ""
 	u.schema, u.name = t.schema, t.name
-	if r.Alias != nil && len(r.Alias.Colnames) > 0 {
-		a.facts.aliasColumns = true
-	}
+	u.renamed = a.renames(r.Alias)
 	a.facts.aliases[u.alias]++
 	a.facts.uses = append(a.facts.uses, u)
 	return u
@@ -248,8 +254,7 @@ func (a *analysis) read(r *pg.RangeVar) *use {
 	if r.Schemaname == "" && r.Catalogname == "" && a.isWithQuery(r.Relname) {
 		a.bare[int(r.Location)] = true
 		a.facts.aliases[aliasOf(r)]++
-		if r.Alias != nil && len(r.Alias.Colnames) > 0 {
-			a.facts.aliasColumns = true
+		if a.renames(r.Alias) {
 			return nil
 		}
 		for name := range a.facts.withColumns[r.Relname] {

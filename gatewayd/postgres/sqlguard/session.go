@@ -1,6 +1,7 @@
 package sqlguard
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -201,6 +202,7 @@ func (a *analysis) explain(n *pg.ExplainStmt) {
 		a.query(n.Query, true)
 	}
 	a.facts.part.Kind = KindExplain
+	a.facts.planOnly = !slices.ContainsFunc(n.Options, func(o *pg.Node) bool { return o.GetDefElem().GetDefname() == "analyze" })
 }
 
 func (a *analysis) prepare(n *pg.PrepareStmt) {
@@ -335,7 +337,7 @@ func settingValues(args []*pg.Node) ([]string, bool) {
 
 // setting notes that a setting gets a value, or refuses it.
 func (a *analysis) setting(name, value string, list []string, local bool) {
-	if !settingAllowed(name, value) {
+	if !SettingAllowed(name, value) {
 		a.refuseSetting(name)
 		return
 	}
@@ -428,13 +430,26 @@ func (a *analysis) copyStmt(n *pg.CopyStmt) {
 	if len(columns) == 0 {
 		u.rowRead, f.topStar = true, true
 	}
-	if u.replaced {
-		a.copyQuery(n, u, columns)
+	var asked []string
+	if a.fencing() {
+		asked = a.questions(u, &site{})
+	}
+	switch {
+	case u.replaced:
+		if len(asked) > 0 {
+			u.fence = fence(asked)
+		}
+		a.copyQuery(u, columns, "", "")
+	case len(asked) > 0 && u.rel.Kind == "r": // whose children COPY leaves out
+		a.copyQuery(u, columns, "only ", " where "+fence(asked))
+	case len(asked) > 0:
+		a.copyQuery(u, columns, "", " where "+fence(asked))
 	}
 }
 
-// copyQuery turns "name (columns)" of COPY … TO into "(select columns from name)".
-func (a *analysis) copyQuery(n *pg.CopyStmt, u *use, columns []string) {
+// copyQuery turns "name (columns)" of COPY … TO into "(select columns from name)",
+// with more before and after the name.
+func (a *analysis) copyQuery(u *use, columns []string, before, after string) {
 	end := u.end
 	if len(columns) > 0 {
 		l := lexer{s: a.text, at: end}
@@ -463,6 +478,6 @@ func (a *analysis) copyQuery(n *pg.CopyStmt, u *use, columns []string) {
 	}
 	list := strings.Join(quoted, ", ")
 	u.hasAlias = false
-	a.edits = append(a.edits, edit{start: u.start, end: u.start, text: "(select " + list + " from "})
-	a.edits = append(a.edits, edit{start: u.end, end: end, text: ")"})
+	a.edits = append(a.edits, edit{start: u.start, end: u.start, text: "(select " + list + " from " + before})
+	a.edits = append(a.edits, edit{start: u.end, end: end, text: after + ")"})
 }

@@ -28,7 +28,11 @@ func (a *analysis) splice(u *use) {
 	if !u.hasAlias {
 		text += " as " + quoteIdent(u.alias)
 	}
-	a.edits = append(a.edits, edit{start: u.from, end: u.to, text: text, reads: u.masked.reads()})
+	reads := u.masked.reads()
+	if u.fence != "" && u.isView() {
+		reads++ // the rules of views
+	}
+	a.edits = append(a.edits, edit{start: u.from, end: u.to, text: text, reads: reads})
 }
 
 // plainName says whether an identifier means itself without quotes.

@@ -141,6 +141,9 @@ type Statement struct {
 	Masked bool
 	// Lookups is how many values it looks up in masked columns.
 	Lookups int
+	// Origins are columns that the description of the answer has to name. When one is
+	// missing, the schema is not what it was, and no row of the answer may leave.
+	Origins []Origin
 
 	input     string
 	edits     []edit

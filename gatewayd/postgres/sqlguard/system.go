@@ -88,7 +88,7 @@ var settableSettings = map[string][]string{
 	"restrict_nonsystem_relation_kind": {"", "view", "foreign-table", "view, foreign-table"},
 	"session_replication_role":         {"origin"},
 	"client_min_messages":              {"error", "warning", "notice", "info"},
-	"client_encoding":                  {"utf8", "utf-8", "unicode"},
+	"client_encoding":                  {"utf8", "utf-8", "utf_8", "unicode"},
 	"standard_conforming_strings":      {"on", "true", "yes", "1"},
 	"escape_string_warning":            {"on", "off", "true", "false"},
 	"transform_null_equals":            {"off", "false", "no", "0"},
@@ -103,8 +103,8 @@ var shownSettings = wordSet(`server_version server_version_num server_encoding i
 	track_activities track_counts track_io_timing fsync full_page_writes max_worker_processes superuser_reserved_connections
 	archive_mode recovery_target_timeline timezone_abbreviations icu_validation_level`)
 
-// settingAllowed says whether a setting may be given a value.
-func settingAllowed(name, value string) bool {
+// SettingAllowed says whether a client may give a setting a value, by SET or at login. Names are in lower case.
+func SettingAllowed(name, value string) bool {
 	allowed, known := settableSettings[name]
 	if !known || allowed == nil {
 		return known

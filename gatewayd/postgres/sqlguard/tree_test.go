@@ -57,6 +57,12 @@ func sameOutlines(t *testing.T, text string, tree *pg.ParseResult) {
 			return true
 		})
 		same := func(a, b *pg.RangeVar) bool { return proto.Equal(a, b) }
+		seen := make(map[int32]bool) // the parser repeats what stands on the right of (a, b) = (select …)
+		o.relations = slices.DeleteFunc(o.relations, func(r *pg.RangeVar) bool {
+			again := seen[r.Location]
+			seen[r.Location] = true
+			return again
+		})
 		if o.kind != reflect.TypeOf(inner(tree.Stmts[i].Stmt)) || !slices.EqualFunc(o.relations, want, same) {
 			t.Errorf("%q: %v of %v, want %v", text, o.kind, o.relations, want)
 		}

@@ -120,7 +120,7 @@ func (s *viewSettler) fitting(col Column, mask string) string {
 // expand makes the view's own definition stand in its place.
 func (s *viewSettler) expand(r *Relation) {
 	k := key(r.Schema, r.Name)
-	st := s.g.Understand(strings.TrimRight(strings.TrimSpace(r.Definition), ";"), Scope{})
+	st := s.g.understand(strings.TrimRight(strings.TrimSpace(r.Definition), ";"), Scope{}, true)
 	if st.Command.Refusal != nil {
 		s.g.blocked[k] = fmt.Sprintf("view %s computes with masked columns and cannot be expanded: %s", r.qualified(), st.Command.Refusal.Reason)
 		return

@@ -25,6 +25,9 @@ func inner(n *pg.Node) any {
 
 // children calls visit with each parse tree message directly below m, unwrapped.
 func children(m any, visit func(any)) {
+	if ref, ok := m.(*pg.MultiAssignRef); ok && ref.Colno > 1 {
+		return // (a, b) = (select …) stands once in the text and once for each column in the tree
+	}
 	v := reflect.ValueOf(m)
 	if v.Kind() != reflect.Pointer || v.IsNil() {
 		return

@@ -1,5 +1,6 @@
 // Prepare finds or fetches all that the tests talk to and says where each comes from, so that a fetch is seen as one and is not mistaken
-// for a slow test. It starts nothing. `prepare gitea` builds Gitea, which only `make test-forge` needs.
+// for a slow test. It starts nothing. `prepare gitea` builds Gitea, which only `make test-forge` needs, and
+// `prepare kube` builds Kubernetes, for `make test-kube`.
 package main
 
 import (
@@ -28,6 +29,9 @@ func prepare(ctx context.Context, args []string, progress peers.Progress) error 
 	case slices.Equal(args, []string{"gitea"}):
 		_, err := peers.PrepareGitea(ctx, progress)
 		return err
+	case slices.Equal(args, []string{"kube"}):
+		_, err := peers.PrepareKube(ctx, progress)
+		return err
 	}
-	return fmt.Errorf("usage: prepare [gitea], not %q", args)
+	return fmt.Errorf("usage: prepare [gitea|kube], not %q", args)
 }

@@ -25,7 +25,7 @@ select pg_input_is_valid('12', 'int'), (pg_input_error_info('x', 'int')).sql_err
 select system_user is null or true, user, session_user
 select date_add('2026-01-01'::timestamptz, '1 day', 'UTC'), date_subtract('2026-01-01'::timestamptz, '1 day')
 select to_timestamp(0), 'infinity'::interval, 'today'::date = current_date
-explain (memory, serialize none, costs off, analyze, timing off, summary off, buffers off) select * from orders where id = 1
+~explain (memory, serialize none, costs off, analyze, timing off, summary off, buffers off) select * from orders where id = 1
 explain (generic_plan, costs off) select * from orders where id = $1
 copy orders (id) to stdout (format csv, header match)
 copy scratch (id, v) from stdin (on_error ignore, log_verbosity verbose)

@@ -1,0 +1,10 @@
+// Etcd is etcd's server, as its own main builds it.
+package main
+
+import (
+	"os"
+
+	"go.etcd.io/etcd/server/v3/etcdmain"
+)
+
+func main() { etcdmain.Main(os.Args) }
