@@ -10,7 +10,7 @@ import (
 )
 
 // AutoApproval asks the auto_approve rules among the policies of a tree about reviews, as sync does; it is made for
-// reviews.LoadOptions. Policies are read when it is first asked. Those that do not compile approve nothing, and neither does a
+// reviews.LoadOptions. A review whose connection is not the one of that tree gets no answer: the rule was not true of it before. Policies are read when it is first asked. Those that do not compile approve nothing, and neither does a
 // rule that fails: whoever loads the tree says what is wrong with them.
 func AutoApproval(ctx context.Context, tree fs.FS) func(*reviews.Review, *reviews.Connection) string {
 	var policy *policies.Policy
@@ -20,6 +20,9 @@ func AutoApproval(ctx context.Context, tree fs.FS) func(*reviews.Review, *review
 			policy, read = rawPolicies(ctx, tree), true
 		}
 		if policy == nil || c == nil {
+			return ""
+		}
+		if before, err := reviews.ReadSource(tree, c.Source.Path); err != nil || before.SHA256 != c.Source.SHA256 {
 			return ""
 		}
 		messages, err := policy.AutoApprove(ctx, policies.NewDocument(r.JSON()), policies.NewDocument(c.JSON()))

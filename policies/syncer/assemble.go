@@ -67,11 +67,15 @@ func (s *Syncer) assemble(ctx context.Context, now time.Time) (*reviews.Tree, er
 	return tree, nil
 }
 
-// autoApproval asks the policies in force. An answer is remembered, since the
+// autoApproval asks the policies in force. A review that came with its connection, or
+// with a change of that, gets no answer: the rule was not true before. An answer is remembered, since the
 // same documents always get the same one.
 func (s *Syncer) autoApproval(ctx context.Context, good *gitrepo.Tree) func(*reviews.Review, *reviews.Connection) string {
 	var policy *policies.Policy
 	return func(r *reviews.Review, c *reviews.Connection) string {
+		if s.state.Documents.of(c.Source.Path).Commit == s.state.Documents.of(r.Source.Path).Commit {
+			return ""
+		}
 		if policy == nil {
 			var err error
 			if policy, err = s.policyOf(ctx, good); err != nil {

@@ -380,7 +380,7 @@ func (f *fold) inForce(name, sum, commit string) {
 	m := f.state.Documents.of(name)
 	if m.Accepted != sum {
 		m.replace(commit)
-		m.Accepted = sum
+		m.Accepted, m.Commit = sum, commit
 		f.state.Documents.set(name, m)
 	}
 }

@@ -309,6 +309,27 @@ func TestAutomaticApproval(t *testing.T) {
 	h.expect("etl#1 orders#1 report#1", "together with trust, config or policies")
 }
 
+// A connection that changes together with a review cannot be what makes the rule true for it.
+func TestAutomaticApprovalOfAnotherConnection(t *testing.T) {
+	a := newAccess(t)
+	a.put(policyPath, policy(`auto_approve contains "low risk" if input.connection.spec.risk == "low"`))
+	a.put(reviews.ConfigPath, strings.Replace(config(1), "threshold: 1,", "threshold: 1, auto: true,", 1))
+	h := a.syncer()
+	h.expect("etl#1", "")
+	a.write(connectionPath, connection("email")+"  risk: low\n")
+	a.sign(connectionPath, "user:bob")
+	a.write(reviewPath("report"), review("report", 1, "app.items"))
+	a.commit("both at once")
+	for _, h := range []*harness{h, a.syncer()} {
+		h.expect("etl#1", "approvals[0] needs 1 of reviewers, has none")
+	}
+	a.write(reviewPath("later"), review("later", 1, "app.items"))
+	a.commit("afterwards")
+	for _, h := range []*harness{h, a.syncer()} {
+		h.expect("etl#1 later#1", "report")
+	}
+}
+
 // What was revoked or closed for good stays so, whoever signs a trust root that says less.
 func TestRevocationIsForGood(t *testing.T) {
 	for name, tt := range map[string]struct{ from, to, want string }{

@@ -83,7 +83,7 @@ type memory struct {
 	Retired int64 `json:"retired,omitempty"`
 
 	// Accepted is the sha256 of the version of a document without sequence
-	// that is in force, Replaced those that were before, with the commit that
+	// that is in force, Commit the one that brought it into force, Replaced those that were before, with the commit that
 	// replaced or deleted them.
 	Accepted string            `json:"accepted,omitempty"`
 	Risk     string            `json:"risk,omitempty"`  // of the accepted version of a connection
