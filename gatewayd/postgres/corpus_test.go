@@ -490,6 +490,9 @@ func (w *world) compact(t *testing.T, database string) {
 			t.Fatal(err)
 		}
 		r, err := conn.Exec(t.Context(), compactQuery).ReadAll()
+		if err == nil {
+			r, err = conn.Exec(t.Context(), "select "+string(r[0].Rows[0][0])).ReadAll()
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -497,8 +500,9 @@ func (w *world) compact(t *testing.T, database string) {
 	})
 }
 
-// compactQuery says whether the rows of small tables follow each other from the first place on.
-const compactQuery = `select (select count(*) = max((ctid::text::point)[1]) from app.customers) and (select count(*) = max((ctid::text::point)[1]) from app.orders)`
+// compactQuery makes the query that says whether the rows of small tables follow each other from the first place on.
+const compactQuery = `select coalesce(string_agg(format('(select count(*) = coalesce(max((ctid::text::point)[1]), 0) or max((ctid::text::point)[0]) > 0 from %s)', oid::regclass), ' and '), 'true')
+	from pg_class where relkind = 'r' and oid >= 16384`
 
 // sameAnswers compares the answers to one sequence with those that a client gets
 // directly, of either database: the catalogs of the two differ in what the mirror was
