@@ -27,11 +27,6 @@ func (m memories) clone() memories {
 
 func (m memories) of(doc string) memory { return m.folders[path.Dir(doc)][path.Base(doc)] }
 
-func (m memories) has(doc string) bool {
-	_, is := m.folders[path.Dir(doc)][path.Base(doc)]
-	return is
-}
-
 func (m memories) set(doc string, to memory) { m.change(path.Dir(doc))[path.Base(doc)] = to }
 
 func (m memories) remove(doc string) { delete(m.change(path.Dir(doc)), path.Base(doc)) }
