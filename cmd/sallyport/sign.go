@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -215,6 +216,10 @@ func (a *approval) understand(as string, tree *reviews.Tree) error {
 			return err
 		}
 		a.SHA256, a.Grants = r.Source.SHA256, describeRoot(r)
+		before := tree.Root // a new root needs its own members as well
+		if !slices.Contains(r.Spec.Groups["root"], as) && (before == nil || !slices.Contains(before.Spec.Groups["root"], as)) {
+			a.forbidden = "is neither in group root of the present " + reviews.RootPath + " nor of this one"
+		}
 	case reviews.KindConfig:
 		c, err := reviews.ParseConfig(a.Path, a.bytes)
 		if err != nil {
@@ -244,6 +249,12 @@ func (a *approval) understand(as string, tree *reviews.Tree) error {
 	case reviews.KindPolicy:
 		a.SHA256 = sha256Hex(a.bytes)
 		a.Grants = fmt.Sprintf("policy rules of %s, %s; they can only take away", a.Path, count(bytes.Count(a.bytes, []byte("\n")), "line"))
+	}
+	switch a.kind {
+	case reviews.KindConfig, reviews.KindRewind, reviews.KindExtension:
+		if tree.Root != nil && !slices.Contains(tree.Root.Spec.Groups["root"], as) {
+			a.forbidden = "is not in group root of " + reviews.RootPath
+		}
 	}
 	if a.forbidden != "" {
 		return hint(fmt.Errorf("%s: %s %s, so the signature would not count", a.Path, as, a.forbidden), "ask another reviewer")

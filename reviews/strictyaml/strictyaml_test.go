@@ -122,6 +122,8 @@ func TestHostile(t *testing.T) {
 		{"bidi isolate", "name: \"a\u2066\"\n", "1:9: a character that changes the direction"},
 		{"zero width space", "name: a\u200bb\n", "1:8: an invisible character"},
 		{"soft hyphen", "name: a\u00adb\n", "1:8: an invisible character"},
+		{"variation selector", "name: a\ufe0fb\n", "1:8: an invisible character"},
+		{"braille blank", "name: a\u2800b\n", "1:8: an invisible character"},
 		{"hangul filler", "name: a\u3164b\n", "1:8: an invisible character"},
 		{"NUL", "name: a\x00\n", "1:8: a control character"},
 		{"escape", "name: \x1b[31m\n", "1:7: a control character"},

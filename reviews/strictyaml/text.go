@@ -78,7 +78,7 @@ func forbidden(r rune) string {
 		return "a character that changes the direction of text"
 	case unicode.IsControl(r):
 		return "a control character"
-	case unicode.Is(unicode.Cf, r), unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r):
+	case unicode.Is(unicode.Cf, r), unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r), unicode.Is(unicode.Variation_Selector, r), r == '\u2800':
 		return "an invisible character"
 	case unicode.Is(unicode.Noncharacter_Code_Point, r), unicode.Is(unicode.Co, r):
 		return "a character without a meaning of its own"
