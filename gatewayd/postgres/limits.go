@@ -20,7 +20,7 @@ var limitStates = map[string]string{
 	"row_limit":           "54000", // program_limit_exceeded
 	"byte_limit":          "53400", // configuration_limit_exceeded
 	"lookup_limit":        "53000", // insufficient_resources
-	"command_count_limit": "53000",
+	"command_count_limit": "53001", // of that class; PostgreSQL has no such limit
 }
 
 // stateOf is the SQLSTATE of a denial or cut.
