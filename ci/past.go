@@ -87,7 +87,7 @@ func (c *comparison) pastOf(ctx context.Context, doc string, version []byte) (*p
 		return p, nil
 	}
 	for _, v := range versions {
-		p.step(doc, v)
+		p.step(doc, v, c.opt.Now)
 	}
 	if c.past == nil {
 		c.past = make(map[string]*past)
@@ -97,7 +97,7 @@ func (c *comparison) pastOf(ctx context.Context, doc string, version []byte) (*p
 }
 
 // step takes in one commit.
-func (p *past) step(doc string, v Version) {
+func (p *past) step(doc string, v Version, now time.Time) {
 	b, err := fs.ReadFile(v.Tree, doc)
 	if err != nil { // gone, or something else stands in its place
 		p.replace(v.Commit)
@@ -108,7 +108,7 @@ func (p *past) step(doc string, v Version) {
 		return
 	}
 	t, err := reviews.Load(view{head: v.Tree, pick: around(doc)}, reviews.LoadOptions{
-		Now: v.At, Seen: func(string) time.Time { return v.At },
+		Now: now, Seen: func(string) time.Time { return earlier(v.At, now) },
 		RiskBefore: func(string) string { return p.risk }, OwnerBefore: func(name string) string {
 			if reviews.PathOf(reviews.KindPrincipal, name) == doc {
 				return p.owner
@@ -143,6 +143,15 @@ func (p *past) step(doc string, v Version) {
 		p.replace(v.Commit)
 		p.accepted = sum
 	}
+}
+
+// earlier is when sync saw a commit first: a date that its maker chose only makes
+// approvals look older.
+func earlier(claimed, now time.Time) time.Time {
+	if claimed.Before(now) {
+		return claimed
+	}
+	return now
 }
 
 // around picks what decides whether a document is in force.
