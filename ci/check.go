@@ -44,6 +44,10 @@ type Options struct {
 	// base, deleted ones included, 0 when there was none. Compare calls it for
 	// reviews whose bytes change. Optional: without it only the base itself is compared.
 	Sequences func(ctx context.Context, path string) (int64, error)
+	// Versions are the base as it stood just before and at each commit that changed a
+	// document or its signatures, and as it stands, oldest first. Compare calls it for
+	// documents without a sequence. Optional: without it no older version is known.
+	Versions func(ctx context.Context, path string) ([]Version, error)
 }
 
 // Check judges one tree: form, meaning, approvals, masks and policies. The error

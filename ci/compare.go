@@ -39,6 +39,7 @@ type comparison struct {
 
 	base, next *reviews.Tree    // what is granted now; what the change makes of it under the rules of the base
 	policy     *policies.Policy // the base's
+	past       map[string]*past // of documents, as far as it was asked for
 }
 
 // Compare judges what a change makes of the merged documents. Only what it
@@ -113,13 +114,15 @@ func (c *comparison) judge(ctx context.Context) error {
 		c.unusable(err)
 		return nil
 	}
-	// The base loads, so what its rules make of the change loads too.
-	c.next, err = load(ctx, view{c.Base, c.Head, of(head)}, c.opt.Now, c.cache, c.Base)
+	c.next, err = c.loadNext(ctx, view{c.Base, c.Head, of(head)})
 	if err != nil {
-		return fmt.Errorf("the base loads only without the change: %w", err)
+		return err
 	}
 	c.documents()
 	if err := c.sequences(ctx); err != nil {
+		return err
+	}
+	if err := c.older(ctx); err != nil {
 		return err
 	}
 	c.opt.masks(c.report, c.next, c.isTouched)

@@ -32,6 +32,7 @@ const (
 	RuleGolden        = "golden"            // a new policy changes what was tested before
 	RuleExpired       = "expired"           // a review whose time is over
 	RuleSequence      = "sequence"          // a sequence that is not higher than all before it
+	RuleOlder         = "older_version"     // a version without a sequence that was replaced before
 	RuleMixed         = "mixed"             // rules changed together with what they judge
 	RuleMaskRemoved   = "mask_removed"      // a column that would be shown in the clear
 	RuleCloses        = "closes"            // what the change closes elsewhere

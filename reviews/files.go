@@ -86,14 +86,18 @@ func (l *loader) entries(folder string) []fs.DirEntry {
 		}
 		return nil
 	}
-	byLower := make(map[string]int, len(entries))
+	byName, byLower := make(map[string]int, len(entries)), make(map[string]int, len(entries))
 	for _, e := range entries {
+		byName[e.Name()]++
 		byLower[strings.ToLower(e.Name())]++
 	}
 	return slices.DeleteFunc(entries, func(e fs.DirEntry) bool {
 		at := path.Join(folder, e.Name())
 		p := oddEntry(at, e)
-		if p == nil && byLower[strings.ToLower(e.Name())] > 1 {
+		switch {
+		case byName[e.Name()] > 1:
+			p = twice(at)
+		case isPlain(e.Name()) && byLower[strings.ToLower(e.Name())] > 1:
 			odd := problemf(at, "rename all but one", "another name here differs from it only in case")
 			p = &odd
 		}
@@ -104,6 +108,12 @@ func (l *loader) entries(folder string) []fs.DirEntry {
 	})
 }
 
+// twice refuses a name that a malformed tree of git has more than once.
+func twice(at string) *Problem {
+	p := problemf(at, "delete it and commit, then add it again: git writes no such folder by itself", "the name is there twice")
+	return &p
+}
+
 // oddEntry refuses everything but plain files and folders with plain names.
 func oddEntry(at string, e fs.DirEntry) *Problem {
 	var p Problem
@@ -111,7 +121,7 @@ func oddEntry(at string, e fs.DirEntry) *Problem {
 	case e.Type()&fs.ModeSymlink != 0:
 		p = problemf(at, "replace it with the file itself", "it is a symbolic link")
 	case !e.IsDir() && !e.Type().IsRegular():
-		p = problemf(at, "delete it; submodules and special files have no place here", "it is not a plain file")
+		p = problemf(at, "commit it anew as a plain file (mode 100644), or delete it; submodules, special files and other modes have no place here", "it is not a plain file")
 	case !isPlain(e.Name()):
 		p = problemf(path.Dir(at)+"/"+printable(e.Name()), "use lower-case ASCII letters, digits, dots, dashes and underscores", "the name is not plain")
 	case !e.IsDir() && isExecutable(e):
@@ -238,10 +248,11 @@ func (l *loader) plainPath(at string) error {
 	if err != nil {
 		return nil // the read that follows says why
 	}
-	for _, e := range entries {
-		if e.Name() != path.Base(at) {
-			continue
-		}
+	found := slices.DeleteFunc(slices.Clone(entries), func(e fs.DirEntry) bool { return e.Name() != path.Base(at) })
+	if len(found) > 1 {
+		return Problems{*twice(at)}
+	}
+	for _, e := range found {
 		if p := oddEntry(at, e); p != nil {
 			return Problems{*p}
 		}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -261,6 +262,15 @@ func (o *checkOptions) compare(ctx context.Context, g *globals, options ci.Optio
 	defer done()
 	change.Base = g.attested(ctx, change.Base, errOut) // which documents are granted
 	options.Sequences = func(ctx context.Context, path string) (int64, error) { return repo.highestSequence(ctx, base, path) }
+	objects := newGitObjects(ctx, repo.git)
+	defer objects.close()
+	options.Versions = func(ctx context.Context, path string) ([]ci.Version, error) {
+		versions, err := repo.versions(ctx, objects, base, path)
+		for i := range versions {
+			versions[i].Tree = g.attested(ctx, versions[i].Tree, io.Discard) // it was said already
+		}
+		return versions, err
+	}
 	r, err := ci.Compare(ctx, change, options)
 	if err != nil {
 		return nil, err
@@ -416,8 +426,8 @@ func (w *workTree) paths(ctx context.Context, args ...string) ([]string, error) 
 // highestSequence is the highest sequence that the review at a path ever had on
 // the first-parent line of a commit.
 func (r *accessRepo) highestSequence(ctx context.Context, commit, path string) (int64, error) {
-	if shallow, err := r.git.git(ctx, "rev-parse", "--is-shallow-repository"); err != nil || shallow != "false" {
-		return 0, hint(errors.New("the history here is shallow, so nobody can tell which sequences were used"), "check out the whole history (fetch-depth: 0)")
+	if err := r.whole(ctx, "which sequences were used"); err != nil {
+		return 0, err
 	}
 	out, err := r.git.git(ctx, "log", "--first-parent", "--diff-merges=first-parent", "--no-renames", "--format=%H", commit, "--", path)
 	if err != nil {
@@ -432,6 +442,51 @@ func (r *accessRepo) highestSequence(ctx context.Context, commit, path string) (
 		}
 	}
 	return highest, nil
+}
+
+// whole refuses a history that is cut off.
+func (r *accessRepo) whole(ctx context.Context, what string) error {
+	if shallow, err := r.git.git(ctx, "rev-parse", "--is-shallow-repository"); err != nil || shallow != "false" {
+		return hint(errors.New("the history here is shallow, so nobody can tell "+what), "check out the whole history (fetch-depth: 0)")
+	}
+	return nil
+}
+
+// versions are the trees of the first-parent line of a commit just before and at each
+// change of a document or its signatures, and its own, oldest first.
+func (r *accessRepo) versions(ctx context.Context, objects *gitObjects, commit, path string) ([]ci.Version, error) {
+	if err := r.whole(ctx, "which versions were replaced"); err != nil {
+		return nil, err
+	}
+	changes, err := r.git.git(ctx, "log", "--first-parent", "--diff-merges=first-parent", "--no-renames", "--reverse", "--format=%H %P", commit, "--", path, path+".sigs")
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for line := range strings.Lines(changes) {
+		fields := strings.Fields(line)
+		if len(fields) > 1 {
+			ids = append(ids, fields[1])
+		}
+		ids = append(ids, fields[0])
+	}
+	var versions []ci.Version
+	for _, id := range slices.Compact(append(ids, commit)) {
+		tree, err := objects.tree(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		at, err := r.git.git(ctx, "show", "--no-patch", "--format=%ct", id)
+		if err != nil {
+			return nil, err
+		}
+		seconds, err := strconv.ParseInt(at, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("commit %s has no time: %w", id, err)
+		}
+		versions = append(versions, ci.Version{Commit: id, At: time.Unix(seconds, 0), Tree: tree})
+	}
+	return versions, nil
 }
 
 // documents are the files of the work tree, or of a commit. A folder that holds

@@ -208,11 +208,12 @@ type gitEntry struct {
 	name string
 	id   string
 	mode fs.FileMode
+	why  string // it cannot be read
 }
 
 // parseTree reads the entries of a tree object, sorted by name. A name that a
-// malformed one has twice is there twice, which the loader refuses. So is a name
-// that no path can hold; it must not be joined to one.
+// malformed one has twice is there twice, which the loader refuses, and neither can
+// be read. Nor can a name that no path can hold; it must not be joined to one.
 func parseTree(b []byte, hashSize int) ([]fs.DirEntry, error) {
 	var list []fs.DirEntry
 	for len(b) > 0 {
@@ -232,6 +233,13 @@ func parseTree(b []byte, hashSize int) ([]fs.DirEntry, error) {
 		b = rest[hashSize:]
 	}
 	slices.SortStableFunc(list, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	for i := 1; i < len(list); i++ {
+		if a, b := list[i-1].(*gitEntry), list[i].(*gitEntry); a.name == b.name {
+			for _, e := range []*gitEntry{a, b} {
+				e.mode, e.why = fs.ModeIrregular, "the name is there twice"
+			}
+		}
+	}
 	return list, nil
 }
 
@@ -279,6 +287,9 @@ func (t *gitTree) find(op, name string) (*gitEntry, error) {
 			return fail(fs.ErrNotExist)
 		}
 		at = list[i].(*gitEntry)
+	}
+	if at.why != "" && op != "stat" {
+		return fail(errors.New(at.why))
 	}
 	return at, nil
 }

@@ -150,13 +150,31 @@ func (s *store) folder(id plumbing.Hash) ([]entry, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t, err := object.GetTree(s.repo.Storer, id)
+	raw, err := s.rawTree(id)
 	if err != nil {
 		return nil, fmt.Errorf("tree %s: %w", id, err)
 	}
-	entries := judge(t.Entries)
+	entries := judge(raw)
 	s.folders.Add(id, entries)
 	return entries, nil
+}
+
+// rawTree reads one tree object. The caller holds mu.
+func (s *store) rawTree(id plumbing.Hash) ([]rawEntry, error) {
+	o, err := s.repo.Storer.EncodedObject(plumbing.TreeObject, id)
+	if err != nil {
+		return nil, err
+	}
+	r, err := o.Reader()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return nil, err
+	}
+	return parseTree(b)
 }
 
 func (s *store) blobSize(id plumbing.Hash) (int64, error) {

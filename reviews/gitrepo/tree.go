@@ -14,15 +14,14 @@ import (
 	"unicode/utf8"
 
 	"github.com/go-git/go-git/v5/plumbing"
-	"github.com/go-git/go-git/v5/plumbing/filemode"
-	"github.com/go-git/go-git/v5/plumbing/object"
 )
 
 var (
 	// ErrTooLarge means that a file is larger than MaxBlob.
 	ErrTooLarge = errors.New("the file is too large")
-	// ErrIrregular means a symbolic link, a submodule, or an entry whose name
-	// is unsafe or equals another's but for case.
+	// ErrIrregular means a symbolic link, a submodule, an entry with a mode that
+	// git does not write, or one whose name is unsafe or equals another's, also
+	// but for case.
 	ErrIrregular = errors.New("not a plain file")
 )
 
@@ -33,8 +32,9 @@ const maxDepth = 32
 // fs.ReadFileFS and fs.StatFS.
 //
 // Modes carry the warnings: an executable file has execute bits, a symbolic
-// link fs.ModeSymlink, and a submodule, an unsafe name and names that differ
-// only in case fs.ModeIrregular. None but plain and executable files and
+// link fs.ModeSymlink, and a submodule, an unsafe name, a name that is there
+// twice, names that differ only in case and a mode that git does not write
+// fs.ModeIrregular. None but plain and executable files and
 // folders can be opened (ErrIrregular). An unsafe name (.git, "..", a
 // separator, control or invisible characters, bytes that are not UTF-8) shows
 // up quoted, so that it is never taken for a path.
@@ -188,25 +188,47 @@ func (t *Tree) find(op, name string) (entry, error) {
 	return entry{}, pathError(op, name, irregular(at))
 }
 
+// rawEntry is a name in a tree object, with the mode as it is written there.
+type rawEntry struct {
+	name, mode string
+	id         plumbing.Hash
+}
+
+// parseTree reads a tree object. go-git would make a plain file of every file mode,
+// which others do not.
+func parseTree(b []byte) ([]rawEntry, error) {
+	var raw []rawEntry
+	for len(b) > 0 {
+		head, rest, ok := bytes.Cut(b, []byte{0})
+		mode, name, named := strings.Cut(string(head), " ")
+		if !ok || !named || len(rest) < len(plumbing.ZeroHash) {
+			return nil, errors.New("it is malformed")
+		}
+		raw = append(raw, rawEntry{name: name, mode: mode, id: plumbing.Hash(rest[:len(plumbing.ZeroHash)])})
+		b = rest[len(plumbing.ZeroHash):]
+	}
+	return raw, nil
+}
+
 // judge turns raw tree entries into entries whose modes tell what is wrong with them.
-func judge(raw []object.TreeEntry) []entry {
-	folded := map[string]int{}
+func judge(raw []rawEntry) []entry {
+	names, folded := map[string]int{}, map[string]int{}
 	for _, r := range raw {
-		folded[fold(r.Name)]++
+		names[r.name]++
+		folded[fold(r.name)]++
 	}
 	entries := make([]entry, 0, len(raw))
 	for _, r := range raw {
-		e := entry{name: r.Name, id: r.Hash, mode: modeOf(r.Mode)}
+		e := entry{name: r.name, id: r.id}
+		e.mode, e.why = modeOf(r.mode)
 		switch {
-		case unsafeName(r.Name):
-			e.name = strconv.QuoteToASCII(strings.ReplaceAll(r.Name, "/", "\uFF0F"))
+		case unsafeName(r.name):
+			e.name = strconv.QuoteToASCII(strings.ReplaceAll(r.name, "/", "\uFF0F"))
 			e.mode, e.why = fs.ModeIrregular, "unsafe name"
-		case folded[fold(r.Name)] > 1:
+		case names[r.name] > 1:
+			e.mode, e.why = fs.ModeIrregular, "the name is there twice"
+		case folded[fold(r.name)] > 1:
 			e.mode, e.why = fs.ModeIrregular, "another name differs only in case"
-		case r.Mode == filemode.Submodule:
-			e.why = "submodule"
-		case r.Mode == filemode.Symlink:
-			e.why = "symbolic link"
 		}
 		entries = append(entries, e)
 	}
@@ -214,19 +236,22 @@ func judge(raw []object.TreeEntry) []entry {
 	return entries
 }
 
-func modeOf(m filemode.FileMode) fs.FileMode {
-	switch m {
-	case filemode.Regular:
-		return 0o644
-	case filemode.Executable:
-		return 0o755
-	case filemode.Dir:
-		return fs.ModeDir | 0o755
-	case filemode.Symlink:
-		return fs.ModeSymlink | 0o777
-	default:
-		return fs.ModeIrregular
+// modeOf takes the modes that git writes, and no others: what else some git reads as
+// a plain file is none here.
+func modeOf(mode string) (m fs.FileMode, why string) {
+	switch mode {
+	case "100644":
+		return 0o644, ""
+	case "100755":
+		return 0o755, ""
+	case "40000":
+		return fs.ModeDir | 0o755, ""
+	case "120000":
+		return fs.ModeSymlink | 0o777, "symbolic link"
+	case "160000":
+		return fs.ModeIrregular, "submodule"
 	}
+	return fs.ModeIrregular, fmt.Sprintf("file mode %.12q", mode)
 }
 
 // fold maps names that a case-insensitive file system may confuse to one string.
