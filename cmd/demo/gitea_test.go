@@ -250,7 +250,8 @@ func (s *stage) playProtection() {
 	s.call("root", "DELETE", repository+"branch_protections/main", nil, nil)
 }
 
-// request asks through the command line and returns the number of the pull request that it opened.
+// request asks through the command line and returns the number of the pull request
+// that it opened. Its branch is checked out, to go on with it.
 func (s *stage) request(who, connection, name string, allow ...string) int {
 	s.Helper()
 	s.do(who, "git", "switch", "--quiet", "main")
@@ -259,7 +260,9 @@ func (s *stage) request(who, connection, name string, allow ...string) int {
 	for _, a := range allow {
 		words = append(words, "--allow", a)
 	}
-	return pullIn(s, s.do(who, words...))
+	number := pullIn(s, s.do(who, words...))
+	s.do(who, "git", "switch", "--quiet", "request/"+connection+"/"+name)
+	return number
 }
 
 // pullIn is the number of the pull request that `request --json` opened.
