@@ -81,9 +81,12 @@ func TestMasksInCommandTexts(t *testing.T) {
 	}
 	w.ssh("rm tok_abcd1234")
 	w.ssh("echo $(echo tok_abcd1234)")
-	recordings, err := filepath.Glob(filepath.Join(w.dir, "recordings/recordings/*/*/*/*"))
-	if err != nil || len(recordings) < 3 {
-		t.Fatalf("%q, %v", recordings, err)
+	var recordings []string
+	for end := time.Now().Add(10 * time.Second); len(recordings) < 3; time.Sleep(10 * time.Millisecond) { // made after the client was answered
+		var err error
+		if recordings, err = filepath.Glob(filepath.Join(w.dir, "recordings/recordings/*/*/*/*.jsonl")); err != nil || time.Now().After(end) {
+			t.Fatalf("%q, %v", recordings, err)
+		}
 	}
 	if out, err := exec.Command("grep", append([]string{"-l", "tok_abcd1234"}, recordings...)...).CombinedOutput(); err == nil {
 		t.Errorf("the secret is in %s", out)
