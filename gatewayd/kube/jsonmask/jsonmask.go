@@ -499,8 +499,12 @@ func (w *rewriter) text(from int, s []byte) error {
 
 // inner looks for Secrets in a string that is JSON itself, as operators and Helm keep them.
 func (w *rewriter) inner(from int, s []byte) (replaced bool) {
-	if len(s) < 2 || s[0] != '{' && s[0] != '[' || w.nested >= maxNested || !bytes.Contains(s, secretWord) {
+	if !beginsJSON(s) || !bytes.Contains(s, secretWord) {
 		return false
+	}
+	if w.nested >= maxNested { // deeper than anybody looks
+		w.replace(from, `"`+Mark+`"`)
+		return true
 	}
 	out, changed, err := w.within(s, &Rules{Text: w.rules.Text})
 	if err != nil || !changed {
@@ -508,6 +512,17 @@ func (w *rewriter) inner(from int, s []byte) (replaced bool) {
 	}
 	w.replace(from, quote(out))
 	return true
+}
+
+// beginsJSON tells whether what a string holds, which is as it is written, may be an object or an array.
+func beginsJSON(s []byte) bool {
+	for {
+		s = bytes.TrimLeft(s, " ")
+		if len(s) < 2 || s[0] != '\\' || !bytes.ContainsRune([]byte("ntr"), rune(s[1])) {
+			return len(s) > 1 && (s[0] == '{' || s[0] == '[')
+		}
+		s = s[2:]
+	}
 }
 
 // within hides what has to be in the JSON that a string holds.

@@ -28,28 +28,30 @@ func TestNoWayShowsASecret(t *testing.T) {
 	for name, c := range map[string]struct {
 		resource, text string
 	}{
-		"get":                        {"secrets", secretJSON},
-		"list":                       {"secrets", list},
-		"list, sorted members":       {"secrets", `{"apiVersion":"v1","items":[{"data":{"a":"` + canary64 + `"}}],"kind":"SecretList","metadata":{}}`},
-		"watch":                      {"secrets", `{"type":"ADDED","object":` + secretJSON + `}`},
-		"watch, object first":        {"secrets", `{"object":` + secretJSON + `,"type":"ADDED"}`},
-		"table":                      {"secrets", `{"kind":"Table","columnDefinitions":[],"rows":[{"cells":["x","Opaque",1],"object":` + secretJSON + `}]}`},
-		"table, watched":             {"secrets", `{"type":"ADDED","object":{"kind":"Table","rows":[{"cells":[],"object":` + secretJSON + `}]}}`},
-		"metadata only":              {"secrets", `{"kind":"PartialObjectMetadata","metadata":` + secretJSON[strings.Index(secretJSON, `{"name"`):strings.Index(secretJSON, `,"data":{"a":"`+canary64+`","b`)] + `}`},
-		"within another object":      {"things.example.com", `{"kind":"Thing","spec":{"template":` + secretJSON + `}}`},
-		"kind after data":            {"things.example.com", `{"spec":{"data":{"a":"` + canary64 + `"},"kind":"Secret"}}`},
-		"kind with escapes":          {"things.example.com", `{"spec":{"data":{"a":"` + canary64 + `"},"\u006bind":"Secret"}}`},
-		"data with escapes":          {"secrets", `{"d\u0061ta":{"a":"` + canary64 + `"}}`},
-		"data that is text":          {"secrets", `{"stringData":{"a":"` + canary + `"}}`},
-		"data that is an object":     {"secrets", `{"data":{"a":{"b":"` + canary64 + `"}}}`},
-		"data that is a list":        {"secrets", `{"data":["` + canary64 + `"]}`},
-		"a list of any kind":         {"", `{"kind":"List","items":[` + secretJSON + `]}`},
-		"lists in lists":             {"", `{"kind":"List","items":[{"kind":"List","items":[` + secretJSON + `]}]}`},
-		"JSON in a string":           {"configmaps", `{"kind":"ConfigMap","data":{"release":` + quoted(secretJSON) + `}}`},
-		"JSON in JSON in a string":   {"configmaps", `{"data":{"release":` + quoted(`{"x":`+quoted(secretJSON)+`}`) + `}}`},
-		"annotation of another kind": {"things.example.com", `{"metadata":{"annotations":{"kubectl.kubernetes.io/last-applied-configuration":` + quoted(list) + `}}}`},
-		"annotation that is no JSON": {"secrets", `{"metadata":{"annotations":{"kubectl.kubernetes.io/last-applied-configuration":"data: ` + canary + `"}}}`},
-		"data twice":                 {"secrets", `{"data":{"a":"` + canary64 + `"},"data":{"a":"` + canary64 + `"}}`},
+		"get":                           {"secrets", secretJSON},
+		"list":                          {"secrets", list},
+		"list, sorted members":          {"secrets", `{"apiVersion":"v1","items":[{"data":{"a":"` + canary64 + `"}}],"kind":"SecretList","metadata":{}}`},
+		"watch":                         {"secrets", `{"type":"ADDED","object":` + secretJSON + `}`},
+		"watch, object first":           {"secrets", `{"object":` + secretJSON + `,"type":"ADDED"}`},
+		"table":                         {"secrets", `{"kind":"Table","columnDefinitions":[],"rows":[{"cells":["x","Opaque",1],"object":` + secretJSON + `}]}`},
+		"table, watched":                {"secrets", `{"type":"ADDED","object":{"kind":"Table","rows":[{"cells":[],"object":` + secretJSON + `}]}}`},
+		"metadata only":                 {"secrets", `{"kind":"PartialObjectMetadata","metadata":` + secretJSON[strings.Index(secretJSON, `{"name"`):strings.Index(secretJSON, `,"data":{"a":"`+canary64+`","b`)] + `}`},
+		"within another object":         {"things.example.com", `{"kind":"Thing","spec":{"template":` + secretJSON + `}}`},
+		"kind after data":               {"things.example.com", `{"spec":{"data":{"a":"` + canary64 + `"},"kind":"Secret"}}`},
+		"kind with escapes":             {"things.example.com", `{"spec":{"data":{"a":"` + canary64 + `"},"\u006bind":"Secret"}}`},
+		"data with escapes":             {"secrets", `{"d\u0061ta":{"a":"` + canary64 + `"}}`},
+		"data that is text":             {"secrets", `{"stringData":{"a":"` + canary + `"}}`},
+		"data that is an object":        {"secrets", `{"data":{"a":{"b":"` + canary64 + `"}}}`},
+		"data that is a list":           {"secrets", `{"data":["` + canary64 + `"]}`},
+		"a list of any kind":            {"", `{"kind":"List","items":[` + secretJSON + `]}`},
+		"lists in lists":                {"", `{"kind":"List","items":[{"kind":"List","items":[` + secretJSON + `]}]}`},
+		"JSON in a string":              {"configmaps", `{"kind":"ConfigMap","data":{"release":` + quoted(secretJSON) + `}}`},
+		"JSON after blanks in a string": {"configmaps", `{"data":{"release":` + quoted(" \n\t\r\n "+secretJSON) + `}}`},
+		"JSON in strings in strings":    {"configmaps", `{"data":{"release":` + nested(9, secretJSON) + `}}`},
+		"JSON in JSON in a string":      {"configmaps", `{"data":{"release":` + quoted(`{"x":`+quoted(secretJSON)+`}`) + `}}`},
+		"annotation of another kind":    {"things.example.com", `{"metadata":{"annotations":{"kubectl.kubernetes.io/last-applied-configuration":` + quoted(list) + `}}}`},
+		"annotation that is no JSON":    {"secrets", `{"metadata":{"annotations":{"kubectl.kubernetes.io/last-applied-configuration":"data: ` + canary + `"}}}`},
+		"data twice":                    {"secrets", `{"data":{"a":"` + canary64 + `"},"data":{"a":"` + canary64 + `"}}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if !json.Valid([]byte(c.text)) {
@@ -326,4 +328,12 @@ func bench(b *testing.B, resource, text string) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// nested is a text in a string of an object, again and again.
+func nested(times int, text string) string {
+	for range times {
+		text = `{"x":` + quoted(text) + `}`
+	}
+	return quoted(text)
 }
