@@ -3,7 +3,6 @@ package gitrepo
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -121,22 +120,4 @@ func list(t *Tree, id plumbing.Hash) ([]entry, error) {
 		return nil, nil
 	}
 	return t.objects.folder(id)
-}
-
-// Walk visits every file of a tree, plain or not, and no folder.
-func (t *Tree) Walk(visit func(name string, mode fs.FileMode) error) error {
-	changes, err := Diff(nil, t, nil)
-	if err != nil {
-		return err
-	}
-	for _, c := range changes {
-		info, err := t.find("stat", c.Path)
-		if err != nil {
-			return err
-		}
-		if err := visit(c.Path, info.mode); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -1,7 +1,6 @@
 package gitrepo_test
 
 import (
-	"io/fs"
 	"path/filepath"
 	"testing"
 	"testing/fstest"
@@ -16,10 +15,6 @@ func TestTreeIsAFileSystem(t *testing.T) {
 	files := tree(t, m, fetch(t, m, "").Head)
 	if err := fstest.TestFS(files, "trust/root.yaml", "reviews/db/a.yaml.sigs/x.sig", "top"); err != nil {
 		t.Error(err)
-	}
-	seen := 0
-	if err := files.Walk(func(string, fs.FileMode) error { seen++; return nil }); err != nil || seen != 4 {
-		t.Errorf("walked %d files: %v", seen, err)
 	}
 }
 
