@@ -476,7 +476,7 @@ func (r *accessRepo) versions(ctx context.Context, objects *gitObjects, commit, 
 		if err != nil {
 			return nil, err
 		}
-		at, err := r.git.git(ctx, "show", "--no-patch", "--format=%ct", id)
+		at, err := r.git.git(ctx, "log", "-1", "--format=%ct", id)
 		if err != nil {
 			return nil, err
 		}
